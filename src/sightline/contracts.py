@@ -1,0 +1,115 @@
+"""The words all rooms share: an entry in a catalogue, how a picture is prepared, a batch, a task.
+
+Nothing heavy is imported here: `sightline models` must answer in a blink.
+
+Units, once, for every room (DESIGN in docs/contract.md tells the whole story):
+
+- images are RGB float32 in [0, 1], `(B, C, H, W)`; clips `(B, C, T, H, W)`; volumes `(B, C, D, H, W)`;
+  the network normalises inside. A `Batch` may carry uint8 pictures; whoever feeds the network divides by 255.
+- labels are 0..K-1; pixels marked 255 are never scored; one class means 0 (not it) and 1 (it), one logit, a sigmoid.
+- boxes are xyxy in absolute, continuous pixels; flow is (u, v) in pixels of the first frame; times are seconds.
+
+Every network is an `nn.Module` with three verbs:
+
+    forward(images, *, sizes=None, targets=None) -> Out      see: raw numbers, a frozen dataclass
+    losses(out, targets) -> dict[str, Tensor]                learn: named scalar terms, summed by the loop
+    decode(out, *, ...) -> list[Answer]                      say: one answer an input
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture of any origin becomes the network's input; stored in every card, applied by every `predict`.
+
+    intensity: `dtype_max` (divide by the largest value of the file's type), `window(LO, HI)` (clip to LO..HI, scale
+        to 0..1), `percentile(LO, HI)` (the same between two percentiles of the picture itself) or `zscore`.
+    channels: channels the network takes; grey pictures are repeated to 3, colour ones averaged to 1.
+    resize: `none`, `short(N)`, `long(N)` (that side becomes N pixels) or `exact(H, W)`; answers are mapped back.
+    multiple: the picture is padded at the bottom and right until both sides divide by this.
+    """
+
+    intensity: str = "dtype_max"
+    channels: int = 3
+    resize: str = "none"
+    multiple: int = 1
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One published file of weights: where it is, what it was trained on, under which terms."""
+
+    name: str
+    url: str
+    sha256: str = "unknown"  # a full hash, the prefix a source prints in its file names, or "unknown"; never invented
+    megabytes: float = 0.0
+    licence: str = "unknown"
+    trained_on: str = ""
+    classes: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)  # as published
+    origin: str = ""  # the key map that reads it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a room's catalogue; strings, so that names cost no import. A test resolves every one of them."""
+
+    build: str  # "package.module:builder"; the builder's signature is the configuration
+    task: str
+    paper: str
+    parameters: int  # trainable, with the builder's defaults; a test counts them
+    preprocess: Preprocess = Preprocess()
+    inputs: tuple[str, ...] = ("images",)
+    weights: tuple[PublishedWeights, ...] = ()
+    traits: frozenset[str] = frozenset()  # what the common suite must know, one word each, explained in the preface
+    fit: str | None = None  # "package.module:function" of a system that learns in stages
+    tiny: Mapping[str, Any] = field(default_factory=dict)  # builder values for a seconds-long test
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the loop feeds to a network: pictures, their valid sizes, targets, further inputs by name."""
+
+    images: Tensor  # (B, C, ...) float32 in [0, 1], or uint8 (the loop divides by 255 on the device)
+    targets: Any = None  # the room's own target type
+    sizes: Tensor | None = None  # (B, 2) valid heights and widths, None when nothing is padded
+    keys: tuple[str, ...] = ()  # which samples these are: named when something goes wrong
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # proposals, depth, a flow stack, times ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One automatic decision with its reason; printed, and stored in the run's config."""
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that the verbs need to know of a room. One instance a room, `TASK` in its `task.py`.
+
+    samples(data, *, preprocess, seed, augment) -> a map-style data set; item `(epoch, index)` is one sample, and
+        everything random about it derives from (seed, epoch, index).
+    collate(samples) -> Batch
+    plan(data, entry, asked, machine) -> {option: Choice}: every option the user left open, from data and machine.
+    metric(classes) -> an object with `update(answer, sample)`, `merge(other)` and `compute() -> Report`.
+    answer(net, image, *, preprocess, classes, **options) -> Answer for one picture, at its own size.
+    configure(net, options) -> None: hand the chosen loss to the network.
+    """
+
+    name: str
+    samples: Callable[..., Any]
+    collate: Callable[[list[Any]], Batch]
+    plan: Callable[..., dict[str, Choice]]
+    metric: Callable[..., Any]
+    answer: Callable[..., Any]
+    configure: Callable[..., None]

@@ -1,0 +1,81 @@
+"""Typed records: what a data set says about each of its samples, without any pixels read yet.
+
+A reader (one file a format) turns a folder into a `DataSet` of records; rooms turn records into targets.
+Further kinds of truth (boxes, clips, volumes) are further record types beside `PixelRecord`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the pixels of one picture are: a file, and the page of a multi-page file."""
+
+    path: Path
+    page: int = 0
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """Labels that stand in a picture file, and how its values become class ids.
+
+    values: `{value in the file: class id}`; values that are not listed are a fault named with the file.
+        None: the values are the class ids (0..K-1, and 255 for "never scored").
+    colours: `{(r, g, b): class id}` for masks painted in colours, when the user gave a colour table.
+    foreground: every value above 0 is class 1 (instance ids as foreground).
+    """
+
+    path: Path
+    page: int = 0
+    values: Mapping[int, int] | None = None
+    colours: Mapping[tuple[int, int, int], int] | None = None
+    foreground: bool = False
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Labels drawn as polygons: `(class id, points (N, 2) as x, y)` in painting order; holes follow with `fill`."""
+
+    shapes: tuple[tuple[int, Any], ...]
+    size: tuple[int, int]  # height, width the polygons were drawn on
+    source: Path  # the annotation file, for messages
+    fill: int = 0
+
+
+@dataclass(frozen=True)
+class PixelRecord:
+    """One picture with a class for every pixel."""
+
+    key: str  # stable and unique in the data set: the path below its root, "#page" for pages
+    image: Picture
+    labels: MaskFile | Polygons | None  # None: a picture without labels (predict, test sets)
+    group: str = ""  # pictures of one group (a sequence, a slide, a person) never stand on both sides of a split
+    split: str = ""  # as given by the data set, or "" when it gives none
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A folder understood: its records, classes, and every decision that was taken on the way, in words."""
+
+    root: Path
+    format: str
+    records: tuple[Any, ...]
+    classes: tuple[str, ...]  # names of the ids 0..K-1; one name: a binary set with values 0 and 1
+    colours: tuple[tuple[int, int, int], ...] = ()  # a colour a class, when the data set brings its own
+    notes: tuple[str, ...] = ()  # decisions said aloud: "no split given: a seeded fifth ..."
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str) -> DataSet:
+        """The records of one split, in their order."""
+        return replace(self, records=tuple(r for r in self.records if r.split == name))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that have records, train first."""
+        order = {"train": 0, "val": 1, "test": 2}
+        return tuple(sorted({r.split for r in self.records if r.split}, key=lambda s: (order.get(s, 3), s)))
