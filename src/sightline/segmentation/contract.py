@@ -11,7 +11,7 @@ Letters: B pictures, K classes, H x W pixels (volumes: D x H x W).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sightline.ops.tree import register_dataclass
-from sightline.segmentation.answer import LabelMap
+from sightline.segmentation.answer import LabelMap, named
 
 IGNORE = 255
 
@@ -76,15 +76,6 @@ def decode(out: Scores, *, classes: Sequence[str] = ()) -> list[LabelMap]:
     """The `decode` of every network with one answer a pixel: a `LabelMap` for each picture of the batch."""
     probability = probabilities(out.logits)
     return [
-        LabelMap(labels=labels, classes=tuple(classes), probabilities=p)
+        LabelMap(labels=labels, classes=named(classes, probability.shape[1]), probabilities=p)
         for labels, p in zip(labels_of(probability), probability)
     ]
-
-
-def class_names(classes: Sequence[str], num_classes: int) -> tuple[str, ...]:
-    """Names for the values 0, 1, ... of a label map; one class is told apart from "background"."""
-    names = tuple(classes) or tuple(str(k) for k in range(num_classes))
-    return ("background", *names) if num_classes == 1 else names
-
-
-Losses = Mapping[str, Tensor]

@@ -1,0 +1,183 @@
+"""From a data set's record to what the network learns from: pixels and labels, augmented together.
+
+Everything random about a sample derives from (run seed, epoch, index), never from a worker's global state: a run that
+was killed and resumed sees the same samples as one that was not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.contracts import Batch, Preprocess
+from sightline.datasets.read import read_labels_of, read_picture
+from sightline.datasets.records import DataSet, PixelRecord
+from sightline.errors import SightlineError
+from sightline.media.prepare import intensity, match_channels, target_size
+from sightline.ops.resize import resize
+from sightline.ops.window import mirror_window
+from sightline.segmentation.contract import IGNORE, Target
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Joint augmentation of a picture and its labels, drawn anew for every sample; plain values, stored in the run.
+
+    crop: (height, width) of what the network sees; None keeps the picture's size.
+    scale: the picture is enlarged by a factor drawn log-uniformly from this range before the crop.
+    rotate: degrees, uniform in [-rotate, rotate]. flip, flip_vertical, turn: mirrored, upside down, by quarter turns.
+    colour: strength of random brightness, contrast and saturation, 0 to 1.
+    elastic: standard deviation in pixels of a smooth random displacement on a 3 x 3 grid (U-Net, section 3.1: 10).
+    Beyond its borders the picture is continued by its mirror image, labels too.
+    """
+
+    crop: tuple[int, int] | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotate: float = 0.0
+    flip: bool = True
+    flip_vertical: bool = False
+    turn: bool = False
+    colour: float = 0.0
+    elastic: float = 0.0
+
+    def __call__(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Image `(C, H, W)` uint8 or float, labels `(H, W)` uint8 -> the same types at the crop's size."""
+        image, labels = self._place(image, labels[None], rng)
+        if self.elastic:
+            image, labels = _deform(image, labels, self.elastic, rng)
+        axes = [axis for axis, wanted in ((-1, self.flip), (-2, self.flip_vertical)) if wanted and rng.random() < 0.5]
+        if axes:
+            image, labels = image.flip(axes), labels.flip(axes)
+        if self.turn and image.shape[-1] == image.shape[-2]:
+            quarter = int(rng.integers(4))
+            image, labels = image.rot90(quarter, (-2, -1)), labels.rot90(quarter, (-2, -1))
+        if self.colour:
+            image = _recolour(image, self.colour, rng)
+        return image.contiguous(), labels[0].contiguous()
+
+    def _place(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Scale, rotation and crop in one pass: only the window that is kept is ever resampled."""
+        from torchvision.transforms.v2 import functional as V
+
+        rows, columns = image.shape[-2:]
+        height, width = self.crop or (rows, columns)
+        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        angle = float(rng.uniform(-self.rotate, self.rotate)) if self.rotate else 0.0
+        cos, sin = abs(np.cos(np.radians(angle))), abs(np.sin(np.radians(angle)))
+        # the upright box that holds the rotated crop, in pixels of the source
+        box = (height * cos + width * sin, width * cos + height * sin)
+        window = tuple(max(1, round(n / factor)) for n in box)
+        top, left = (_start(rng, size, have) for size, have in zip(window, (rows, columns)))
+        image, labels = (mirror_window(x, top, left, *window) for x in (image, labels))
+        size = [round(n) for n in box]
+        if list(window) != size:
+            image = V.resize(image, size, interpolation=V.InterpolationMode.BILINEAR, antialias=True)
+            labels = V.resize(labels, size, interpolation=V.InterpolationMode.NEAREST_EXACT)
+        if angle:
+            image = V.rotate(image, angle, interpolation=V.InterpolationMode.BILINEAR)
+            labels = V.rotate(labels, angle, interpolation=V.InterpolationMode.NEAREST, fill=IGNORE)
+            image, labels = V.center_crop(image, [height, width]), V.center_crop(labels, [height, width])
+        return image, labels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its labels, ready to be stacked."""
+
+    key: str
+    image: Tensor  # (C, H, W), uint8 or float32 in [0, 1]
+    labels: Tensor  # (H, W) uint8
+
+
+class Samples(torch.utils.data.Dataset):
+    """The records of a data set as samples; the item `(epoch, index)` is a pure function of them and of `seed`."""
+
+    def __init__(
+        self, data: DataSet, *, preprocess: Preprocess, seed: int, augment: Augment | None = None, keep: bool = False
+    ):
+        self.records: tuple[PixelRecord, ...] = data.records
+        self.num_classes = len(data.classes)
+        self.preprocess, self.seed, self.augment = preprocess, seed, augment
+        self._kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, ticket: tuple[int, int]) -> Sample:
+        epoch, index = ticket
+        image, labels = self._load(index)
+        if self.augment is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            image, labels = self.augment(image, labels, rng)
+        return Sample(self.records[index].key, image, labels)
+
+    def _load(self, index: int) -> tuple[Tensor, Tensor]:
+        """Pixels and labels at the size the preprocess asks for; decoded once when they are kept in memory."""
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        record = self.records[index]
+        picture = read_picture(record)
+        labels = torch.from_numpy(read_labels_of(record, self.num_classes))
+        if labels.shape != picture.shape[:2]:
+            raise SightlineError(
+                f"{record.key}: the mask is {labels.shape[1]} x {labels.shape[0]} and the picture "
+                f"{picture.shape[1]} x {picture.shape[0]} pixels; both must have one size"
+            )
+        image = match_channels(intensity(picture, self.preprocess.intensity), self.preprocess.channels)
+        size = target_size(labels.shape, self.preprocess.resize)
+        if size != tuple(labels.shape):
+            image = _resize_like(image, size)
+            labels = resize(labels[None, None], size, rule="nearest_exact")[0, 0]
+        if self._kept is not None:
+            self._kept[index] = (image, labels)
+        return image, labels
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples; pictures of several sizes are padded at the bottom and right, their labels with IGNORE."""
+    height = max(s.labels.shape[0] for s in samples)
+    width = max(s.labels.shape[1] for s in samples)
+    pads = [(0, width - s.labels.shape[1], 0, height - s.labels.shape[0]) for s in samples]
+    sizes = None
+    if any(any(pad) for pad in pads):
+        sizes = torch.tensor([s.labels.shape for s in samples])
+    images = torch.stack([F.pad(s.image, pad) for s, pad in zip(samples, pads)])
+    labels = torch.stack([F.pad(s.labels, pad, value=IGNORE) for s, pad in zip(samples, pads)])
+    return Batch(images=images, targets=Target(labels.long()), sizes=sizes, keys=tuple(s.key for s in samples))
+
+
+def _start(rng: np.random.Generator, window: int, have: int) -> int:
+    """Where a window begins: anywhere inside the picture, or so that the whole picture is inside the window."""
+    low, high = sorted((0, have - window))
+    return int(rng.integers(low, high + 1))
+
+
+def _deform(image: Tensor, labels: Tensor, strength: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    from torchvision.transforms.v2 import functional as V
+
+    height, width = image.shape[-2:]
+    coarse = torch.from_numpy(rng.normal(0.0, strength, (1, 2, 3, 3)).astype(np.float32))
+    smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+    displacement = smooth.permute(0, 2, 3, 1) * torch.tensor([2 / width, 2 / height])  # in units of half the picture
+    image = V.elastic(image, displacement, interpolation=V.InterpolationMode.BILINEAR)
+    labels = V.elastic(labels, displacement, interpolation=V.InterpolationMode.NEAREST, fill=IGNORE)
+    return image, labels
+
+
+def _recolour(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    from torchvision.transforms.v2 import functional as V
+
+    brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3))
+    if image.shape[0] not in (1, 3):  # bands of a satellite know no saturation
+        return (image * brightness).clamp(0, 255).to(image.dtype)
+    image = V.adjust_contrast(V.adjust_brightness(image, float(brightness)), float(contrast))
+    return V.adjust_saturation(image, float(saturation)) if image.shape[0] == 3 else image
+
+
+def _resize_like(image: Tensor, size: tuple[int, int]) -> Tensor:
+    resized = resize(image[None].float(), size, rule="antialias")[0]
+    return resized.round().clamp(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else resized

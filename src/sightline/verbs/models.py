@@ -1,0 +1,186 @@
+"""Names: which systems there are, what is known of each, and the network itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from sightline.contracts import Entry, PublishedWeights, Task
+from sightline.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ROOMS = ("segmentation",)
+"""The rooms of the house, in the order a newcomer meets them."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One line of `sightline models`."""
+
+    name: str
+    task: str
+    parameters: int
+    paper: str
+    weights: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "parameters": self.parameters,
+            "paper": self.paper,
+            "weights": list(self.weights),
+        }
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All that the catalogue knows of a system, and the preface of its file."""
+
+    name: str
+    entry: Entry
+    preface: str
+    arguments: Mapping[str, Any]  # the builder's values with their defaults
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        return {
+            "name": self.name,
+            "task": self.entry.task,
+            "paper": self.entry.paper,
+            "parameters": self.entry.parameters,
+            "inputs": list(self.entry.inputs),
+            "traits": sorted(self.entry.traits),
+            "arguments": {k: repr(v) if not _plain(v) else v for k, v in self.arguments.items()},
+            "weights": [
+                {
+                    "name": w.name,
+                    "url": w.url,
+                    "megabytes": w.megabytes,
+                    "licence": w.licence,
+                    "trained_on": w.trained_on,
+                    "published_scores": dict(w.scores),
+                }
+                for w in self.entry.weights
+            ],
+            "preface": self.preface,
+        }
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
+        lines = [
+            self.name,
+            f"  paper       {self.entry.paper}",
+            f"  task        {self.entry.task}",
+            f"  parameters  {self.entry.parameters:,}",
+            f"  values      {values}",
+        ]
+        for w in self.entry.weights:
+            scores = ", ".join(f"{k} {v}" for k, v in w.scores.items())
+            lines.append(f"  weights     {w.name}: {w.trained_on}; published: {scores or 'none'}; licence {w.licence}")
+        return "\n".join([*lines, "", self.preface])
+
+
+@cache
+def catalogue() -> dict[str, Entry]:
+    """Every entry by name: the rooms' own, then those of installed packages (entry-point group `sightline.models`)."""
+    found: dict[str, Entry] = {}
+    for room in ROOMS:
+        found |= import_module(f"sightline.{room}.catalog").MODELS
+    for point in entry_points(group="sightline.models"):
+        found.setdefault(point.name, point.load())
+    return found
+
+
+def models(pattern: str | None = None, *, task: str | None = None) -> list[ModelRow]:
+    """The systems whose name fits `pattern` (`*` and `?` are wild; a plain word fits anywhere), of one `task` or all."""
+    tasks = sorted({entry.task for entry in catalogue().values()})
+    if task is not None and task not in tasks:
+        raise UsageError(f"there is no task '{task}'; choose from {', '.join(tasks)}.{did_you_mean(task, tasks)}")
+    if pattern and not set(pattern) & set("*?["):
+        pattern = f"*{pattern}*"
+    return [
+        ModelRow(name, entry.task, entry.parameters, entry.paper, tuple(w.name for w in entry.weights))
+        for name, entry in catalogue().items()
+        if (not pattern or fnmatchcase(name, pattern)) and task in (None, entry.task)
+    ]
+
+
+def info(name: str) -> ModelInfo:
+    """Paper, departures, parameters, builder values and published weights of one system."""
+    entry = entry_of(name)
+    builder = resolve(entry.build)
+    preface = inspect.getdoc(inspect.getmodule(builder)) or ""
+    return ModelInfo(name, entry, preface, defaults_of(builder))
+
+
+def entry_of(model: str | Entry) -> Entry:
+    """The entry called `model`, or the entry itself."""
+    if isinstance(model, Entry):
+        return model
+    known = catalogue()
+    if model not in known:
+        raise UsageError(
+            f"there is no model '{model}'; `sightline models` lists {len(known)} names.{did_you_mean(model, known)}"
+        )
+    return known[model]
+
+
+def task_of(entry: Entry) -> Task:
+    """The room's own `TASK`."""
+    return import_module(f"sightline.{entry.task}.task").TASK
+
+
+def resolve(words: str) -> Callable[..., Any]:
+    """`"package.module:name"` -> the object."""
+    module, _, name = words.partition(":")
+    return getattr(import_module(module), name)
+
+
+def defaults_of(builder: Callable[..., Any]) -> dict[str, Any]:
+    """A builder's values by name, with their defaults."""
+    return {p.name: p.default for p in inspect.signature(builder).parameters.values()}
+
+
+def create(model: str | Entry, *, weights: str | None = None, **arguments: Any) -> nn.Module:
+    """Build a network.
+
+    Args:
+        model: a name of `models()`, or an `Entry` of your own.
+        weights: a file, or the name of published weights; None: seeded by `torch.manual_seed`.
+        arguments: the builder's values, such as `num_classes=12`; an unknown one raises with a did-you-mean.
+    """
+    entry = entry_of(model)
+    builder = resolve(entry.build)
+    known = defaults_of(builder)
+    for name in arguments:
+        if name not in known:
+            raise UsageError(
+                f"{model if isinstance(model, str) else entry.build} has no value '{name}'; it takes "
+                f"{', '.join(known)}.{did_you_mean(name, known)}"
+            )
+    net = builder(**arguments)
+    if weights is not None:
+        from sightline.verbs.load import load_weights
+
+        load_weights(net, weights)
+    return net
+
+
+def published(name: str) -> PublishedWeights | None:
+    """The record of published weights called `name`, of any entry, or None."""
+    records = (w for entry in catalogue().values() for w in entry.weights)
+    return next((w for w in records if w.name == name), None)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, list, tuple))
