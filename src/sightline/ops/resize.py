@@ -4,14 +4,14 @@ The rule is part of a network: weights trained with corners aligned give other l
 any error. Letters: B items, C channels, then one to three axes of space (`*space`: length; height, width; depth,
 height, width).
 
-| rule            | sample i of the answer looks at            | who uses it                                              |
-|-----------------|--------------------------------------------|----------------------------------------------------------|
-| `half_pixel`    | (i + 1/2) * n/m - 1/2, linear              | torchvision, mmsegmentation, TensorFlow 2, OpenCV        |
-| `align_corners` | i * (n-1)/(m-1), linear                    | hszhao/semseg (PSPNet), DeepLab in TensorFlow, old Caffe |
-| `nearest`       | floor(i * n/m)                             | PyTorch's and TensorFlow 1's nearest, OpenCV             |
-| `nearest_exact` | floor((i + 1/2) * n/m)                     | Pillow, scikit-image; label maps                         |
-| `area`          | the mean of the cells under it             | OpenCV's INTER_AREA, adaptive pooling                    |
-| `antialias`     | `half_pixel`, a wider tent when shrinking  | Pillow and torchvision.transforms (2-D only)             |
+| rule            | sample i of m looks, among n, at          | who uses it                                     |
+|-----------------|-------------------------------------------|-------------------------------------------------|
+| `half_pixel`    | (i + 1/2) * n/m - 1/2, linear             | torchvision, mmsegmentation, TensorFlow 2       |
+| `align_corners` | i * (n-1)/(m-1), linear                   | hszhao/semseg (PSPNet), DeepLab in TensorFlow   |
+| `nearest`       | floor(i * n/m)                            | PyTorch's "nearest", OpenCV                     |
+| `nearest_exact` | floor((i + 1/2) * n/m)                    | Pillow, scikit-image; label maps                |
+| `area`          | the mean of the cells under it            | OpenCV's INTER_AREA, adaptive pooling           |
+| `antialias`     | `half_pixel`, a wider tent when shrinking | Pillow, torchvision.transforms (two axes only)  |
 """
 
 from __future__ import annotations
@@ -118,7 +118,10 @@ def unpad(x: Tensor, pads: Pads) -> Tensor:
 
 
 def centre_crop(x: Tensor, size: Sequence[int]) -> Tensor:
-    """The middle `(..., *size)` of `(..., *space)`, a view; half the difference, rounded down, goes at the top and left."""
+    """The middle `(..., *size)` of `(..., *space)`, a view.
+
+    Half the difference, rounded down, is dropped at the top and left, the rest at the bottom and right.
+    """
     first = x.ndim - len(size)
     for axis, length in enumerate(size, start=first):
         spare = x.shape[axis] - length

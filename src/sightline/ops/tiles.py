@@ -130,7 +130,7 @@ class SlabBlender:
             return []
         if self._sums is None or rows > len(self._weights) or not bool((self._weights[:rows] > 0).all()):
             raise UsageError(
-                f"rows {self.row} to {self.row + rows} are not covered; feed every tile that tiles() names, in its order"
+                f"rows {self.row} to {self.row + rows} are not covered; feed every tile of tiles(), in its order"
             )
         slab = Slab(self.row, self._sums[:, :rows] / self._weights[:rows])
         for buffer in (self._sums.transpose(0, 1), self._weights):  # rows first: the rest moves up
