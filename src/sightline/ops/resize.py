@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.errors import UsageError, did_you_mean
+from sightline.ops.window import mirror
 
 Rule = Literal["half_pixel", "align_corners", "nearest", "nearest_exact", "area", "antialias"]
 Padding = Literal["zeros", "reflect", "replicate"]
@@ -96,17 +97,8 @@ def pad(x: Tensor, pads: Pads, mode: Padding = "zeros") -> Tensor:
         axis, before, after = x.ndim - 1 - k, pads[2 * k], pads[2 * k + 1]
         n = x.shape[axis]
         i = torch.arange(-before, n + after, device=x.device)
-        x = x.index_select(axis, _mirrored(i, n) if mode == "reflect" else i.clamp(0, n - 1))
+        x = x.index_select(axis, mirror(i, n) if mode == "reflect" else i.clamp(0, n - 1))
     return x
-
-
-def _mirrored(i: Tensor, n: int) -> Tensor:
-    """Positions on an endless line as positions 0..n-1: 0 1 2 3 2 1 0 1 2 ... for n = 4."""
-    if n == 1:
-        return torch.zeros_like(i)
-    period = 2 * (n - 1)
-    i = i % period
-    return torch.minimum(i, period - i)
 
 
 def unpad(x: Tensor, pads: Pads) -> Tensor:
