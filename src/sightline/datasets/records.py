@@ -38,8 +38,21 @@ class MaskFile:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Labels stored as run lengths that begin with background: down the columns (COCO), or along the rows (CVAT).
+
+    The runs cover a rectangle of `size` (height, width) whose top left pixel stands `at` (row, column).
+    """
+
+    counts: tuple[int, ...]
+    size: tuple[int, int]
+    at: tuple[int, int] = (0, 0)
+    by_rows: bool = False
+
+
+@dataclass(frozen=True)
 class Polygons:
-    """Labels drawn as polygons: `(class id, points (N, 2) as x, y)` in painting order; holes follow with `fill`."""
+    """Labels drawn as shapes: `(class id, points (N, 2) as x, y, or Runs)` in painting order."""
 
     shapes: tuple[tuple[int, Any], ...]
     size: tuple[int, int]  # height, width the polygons were drawn on

@@ -1,0 +1,129 @@
+"""Which format a folder is in, from the names in it (and a glance into annotation files); one rule each, in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sightline.datasets.camvid import NAME as CAMVID_NAME
+from sightline.datasets.folders import files, subfolders
+from sightline.datasets.pairs import MULTIPAGE, branches
+from sightline.datasets.table import find_table
+from sightline.media.image import is_image
+
+
+def detect(root: Path) -> tuple[str, str]:
+    """`(format, reason)` of a folder or an annotation file, or `("", "")` when no rule fits."""
+    for name, rule in _RULES:
+        if reason := rule(root):
+            return name, reason
+    return "", ""
+
+
+def _names(root: Path) -> set[str]:
+    return {f.name for f in subfolders(root)}
+
+
+def _voc(root: Path) -> str:
+    for home in (root, *subfolders(root)):
+        if {"JPEGImages", "SegmentationClass"} <= _names(home) or {"JPEGImages", "SegmentationClassPNG"} <= _names(
+            home
+        ):
+            return "it has JPEGImages/ and SegmentationClass/"
+        if (home / "ImageSets" / "Segmentation").is_dir() and (home / "SegmentationClass").is_dir():
+            return "it has ImageSets/Segmentation/ and SegmentationClass/"
+    return ""
+
+
+def _cityscapes(root: Path) -> str:
+    return "it has leftImg8bit/ and gtFine/" if {"leftImg8bit", "gtFine"} <= _names(root) else ""
+
+
+def _cityscapes_coarse(root: Path) -> str:
+    return "it has leftImg8bit/ and gtCoarse/" if {"leftImg8bit", "gtCoarse"} <= _names(root) else ""
+
+
+def _ade20k(root: Path) -> str:
+    known = (root / "images" / "training").is_dir() and (root / "annotations" / "training").is_dir()
+    first = next(iter(files(root / "annotations" / "training", ".png")), None) or next(
+        iter(files(root / "annotations" / "validation", ".png")), None
+    )
+    named = first is not None and first.name.startswith("ADE_")
+    return "it has images/training and annotations/training with names ADE_..." if known and named else ""
+
+
+def _coco_stuff(root: Path) -> str:
+    for maps in (root / "stuffthingmaps", root / "annotations", root):
+        for year in ("train2017", "val2017", "train2014", "val2014"):
+            found = files(maps / year, ".png")
+            if found and (maps.name == "stuffthingmaps" or "labelTrainIds" in found[0].name):
+                return f"it has label maps in {maps.name}/{year}"
+    return ""
+
+
+def _camvid(root: Path) -> str:
+    for branch in branches(root):
+        found = files(branch.images)
+        if branch.labels not in (None, branch.images) and found and all(CAMVID_NAME.match(f.name) for f in found):
+            colours = any((root / name).is_file() for name in ("class_dict.csv", "label_colors.txt"))
+            return "" if colours else "its pictures have CamVid's sequence names (0001TP_, 0006R0_, 0016E5_, Seq05VD_)"
+    return ""
+
+
+def _coco(root: Path) -> str:
+    from sightline.datasets.coco import find_annotations
+
+    found = find_annotations(root)
+    return f"{found[0][0].name} has COCO's images, annotations and categories" if found else ""
+
+
+def _cvat(root: Path) -> str:
+    from sightline.datasets.cvat import find_annotations
+
+    found = find_annotations(root)
+    return f"{found[0].name} begins with CVAT's <annotations>" if found else ""
+
+
+def _table(root: Path) -> str:
+    found = find_table(root)
+    return f"{found.name} lists pictures" if found else ""
+
+
+def _labelme(root: Path) -> str:
+    from sightline.datasets.labelme import find_annotations
+
+    found = find_annotations(root, first=True)
+    return f"{found[0].name} has LabelMe's shapes and imagePath" if found else ""
+
+
+def _stack(root: Path) -> str:
+    from sightline.media.image import pages
+
+    if root.is_dir():
+        volumes = [f for f in files(root) if f.suffix.lower() in MULTIPAGE and re.search(r"label|mask", f.stem, re.I)]
+        for volume in volumes[:1]:
+            try:
+                return f"{volume.name} has {pages(volume)} pages" if pages(volume) > 1 else ""
+            except Exception:  # an unreadable file decides nothing here; the reader will name it
+                return ""
+    return ""
+
+
+def _pairs(root: Path) -> str:
+    found = branches(root) if root.is_dir() else []
+    if not any(b.labels for b in found):
+        return ""
+    branch = next(b for b in found if b.labels)
+    if branch.labels == branch.images:
+        return "its masks are marked by a word in their names"
+    has_picture = any(is_image(f) for f in files(branch.images)) or bool(subfolders(branch.images))
+    return f"it has {branch.images.relative_to(root)}/ beside {branch.labels.relative_to(root)}/" if has_picture else ""
+
+
+_RULES: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("camvid", _camvid),
+    ("table", _table),
+    ("stack", _stack),
+    ("pairs", _pairs),
+)

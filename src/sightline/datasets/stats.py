@@ -1,0 +1,147 @@
+"""What is in the pixels: sizes, bit depth, value ranges, mean and spread, pixels a class; automatic choices ask here.
+
+Looks at no more than `limit` pictures, chosen by seed, and at every pixel of their masks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.datasets.classes import order_by_hash
+from sightline.datasets.read import IGNORE, read_labels_of, read_picture
+from sightline.datasets.records import DataSet
+from sightline.errors import SightlineError
+
+_PIXELS = 65_536  # values a picture gives to the pooled percentiles
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Numbers about a sample of a data set's pictures; sizes are (height, width), intensities in the file's units."""
+
+    pictures: int  # in the data set
+    looked: int  # pictures read
+    sizes: tuple[tuple[int, int], ...]  # of every picture looked at
+    dtypes: Mapping[str, int]  # how many pictures are uint8, uint16, float32
+    channels: Mapping[int, int]  # how many pictures have 1, 3, ... channels
+    low: float  # the smallest value
+    high: float  # the largest value
+    percentiles: Mapping[float, float]  # {0.5: v, 1: v, 50: v, 99: v, 99.5: v} of pooled values, all channels
+    mean: tuple[float, ...]  # a channel, in [0, 1] (divided by the largest value of the type; float files as they are)
+    std: tuple[float, ...]
+    labelled: int  # pictures whose labels were read
+    class_pixels: tuple[int, ...]  # pixels of class 0, 1, ...; one class: of 0 (not it) and 1 (it)
+    class_pictures: tuple[int, ...]  # pictures in which the class is present
+    ignored: float  # share of pixels that are never scored
+    object_size: float | None  # one class: the median over pictures of sqrt(mean area of its regions), in pixels
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """The smallest height and the smallest width."""
+        return min(h for h, _ in self.sizes), min(w for _, w in self.sizes)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The largest height and the largest width."""
+        return max(h for h, _ in self.sizes), max(w for _, w in self.sizes)
+
+    @property
+    def median_size(self) -> tuple[int, int]:
+        """The median height and the median width."""
+        height, width = np.median(np.array(self.sizes), axis=0)
+        return int(height), int(width)
+
+    @property
+    def class_shares(self) -> tuple[float, ...]:
+        """The share of the scored pixels that each class has."""
+        total = max(sum(self.class_pixels), 1)
+        return tuple(n / total for n in self.class_pixels)
+
+
+def stats(data: DataSet, *, limit: int = 200, seed: int = 0) -> Stats:
+    """Read at most `limit` pictures of `data` (chosen by seed) with their labels, and count.
+
+    Raises `SightlineError` with the path of a picture or mask that cannot be read, or when there are no pictures.
+    """
+    if not data.records:
+        raise SightlineError(f"{data.root} has no pictures to look at; choose another split")
+    count = Counting(max(len(data.classes), 2))
+    chosen = sorted(order_by_hash([r.key for r in data.records], seed)[:limit])
+    for record in (data.records[i] for i in chosen):
+        count.picture(read_picture(record))
+        if record.labels is not None:
+            count.labels(read_labels_of(record, len(data.classes)), regions=len(data.classes) == 1)
+    return count.result(len(data.records))
+
+
+class Counting:
+    """The sums behind `Stats`; exact over all pixels but for the percentiles, which pool a grid of each picture."""
+
+    def __init__(self, classes: int) -> None:
+        self.sizes: list[tuple[int, int]] = []
+        self.dtypes: Counter[str] = Counter()
+        self.channels: Counter[int] = Counter()
+        self.low, self.high = np.inf, -np.inf
+        self.values: list[NDArray[np.generic]] = []
+        self.moments: dict[int, list[Any]] = {}  # channels -> [pixels, sums, sums of squares]
+        self.class_pixels = np.zeros(256, np.int64)
+        self.class_pictures = np.zeros(256, np.int64)
+        self.classes, self.labelled = classes, 0
+        self.objects: list[float] = []
+
+    def picture(self, image: NDArray[np.generic]) -> None:
+        """Count one picture `(H, W, C)`."""
+        height, width, channels = image.shape
+        self.sizes.append((height, width))
+        self.dtypes[image.dtype.name] += 1
+        self.channels[channels] += 1
+        self.low, self.high = min(self.low, float(image.min())), max(self.high, float(image.max()))
+        step = max(int(np.ceil(np.sqrt(height * width / _PIXELS))), 1)
+        self.values.append(image[::step, ::step].ravel().astype(np.float32))
+        top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
+        pixels, sums, squares = self.moments.setdefault(channels, [0, np.zeros(channels), np.zeros(channels)])
+        flat = image.reshape(-1, channels).astype(np.float64) / top
+        self.moments[channels] = [pixels + len(flat), sums + flat.sum(axis=0), squares + (flat**2).sum(axis=0)]
+
+    def labels(self, ids: NDArray[np.uint8], *, regions: bool) -> None:
+        """Count one label map; `regions`: measure the connected regions of class 1 too."""
+        pixels = np.bincount(ids.ravel(), minlength=256)
+        self.class_pixels += pixels
+        self.class_pictures += pixels > 0
+        self.labelled += 1
+        if regions and pixels[1] and len(self.objects) < 50:
+            from scipy.ndimage import label
+
+            _, number = label(ids == 1)  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
+            self.objects.append(float(np.sqrt(pixels[1] / number)))
+
+    def result(self, pictures: int) -> Stats:
+        """The numbers so far."""
+        pixels, sums, squares = self.moments[self.channels.most_common(1)[0][0]]
+        mean = sums / pixels
+        pooled = np.concatenate(self.values)
+        points = (0.5, 1.0, 50.0, 99.0, 99.5)
+        total = int(self.class_pixels.sum())
+        return Stats(
+            pictures=pictures,
+            looked=len(self.sizes),
+            sizes=tuple(self.sizes),
+            dtypes=dict(self.dtypes),
+            channels=dict(self.channels),
+            low=self.low,
+            high=self.high,
+            percentiles={p: float(v) for p, v in zip(points, np.percentile(pooled, points))},
+            mean=tuple(float(m) for m in mean),
+            std=tuple(float(s) for s in np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))),
+            labelled=self.labelled,
+            class_pixels=tuple(int(n) for n in self.class_pixels[: self.classes]) if self.labelled else (),
+            class_pictures=tuple(int(n) for n in self.class_pictures[: self.classes]) if self.labelled else (),
+            ignored=float(self.class_pixels[IGNORE] / total) if total else 0.0,
+            object_size=float(np.median(self.objects)) if self.objects else None,
+        )
