@@ -94,22 +94,41 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Task:
-    """All that the verbs need to know of a room. One instance a room, `TASK` in its `task.py`.
+class Machine:
+    """What the automatic choices may count on."""
 
-    samples(data, *, preprocess, seed, augment) -> a map-style data set; item `(epoch, index)` is one sample, and
-        everything random about it derives from (seed, epoch, index).
+    device: str = "cpu"  # cpu, cuda, mps
+    cores: int = 1
+    memory_gb: float = 8.0  # of the device that computes
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that the verbs need to know of a room; one instance a room, `TASK` in its `task.py`.
+
+    monitor: the score that decides which weights are best (more is better).
+    samples(data, *, preprocess, seed, augment, keep) -> a map-style data set; its item `(epoch, index)` is one sample,
+        and everything random about it derives from (seed, epoch, index).
     collate(samples) -> Batch
-    plan(data, entry, asked, machine) -> {option: Choice}: every option the user left open, from data and machine.
-    metric(classes) -> an object with `update(answer, sample)`, `merge(other)` and `compute() -> Report`.
-    answer(net, image, *, preprocess, classes, **options) -> Answer for one picture, at its own size.
-    configure(net, options) -> None: hand the chosen loss to the network.
+    augment(name, size, values) -> the room's augmentation, plain values.
+    plan(stats, count, entry, values, machine) -> {option: Choice}: every option the user left open.
+    configure(net, *, loss, class_weights) -> None: hands the chosen loss to the network.
+    metric(classes) -> an object with `update`, `merge(other)` and `compute() -> report`.
+    procedure(...) -> how `answer` looks at a picture (tiles, mirrored views, scales), plain values.
+    answer(net, image, *, preprocess, classes, colours, name, procedure) -> an answer, at the picture's own size.
+    score(net, record, metric, *, preprocess, classes, procedure) -> answers one labelled record and counts it.
+    panel(record, answer, colours, num_classes) -> picture, truth and answer side by side, for looking.
     """
 
     name: str
+    monitor: str
     samples: Callable[..., Any]
     collate: Callable[[list[Any]], Batch]
+    augment: Callable[..., Any]
     plan: Callable[..., dict[str, Choice]]
-    metric: Callable[..., Any]
-    answer: Callable[..., Any]
     configure: Callable[..., None]
+    metric: Callable[..., Any]
+    procedure: Callable[..., Any]
+    answer: Callable[..., Any]
+    score: Callable[..., Any]
+    panel: Callable[..., Any]

@@ -21,7 +21,7 @@ def mirror(index: Tensor, size: int) -> Tensor:
 def mirror_window(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
     """The window `[top, top + height) x [left, left + width)` of `(..., H, W)`; outside, the mirrored picture."""
     rows, columns = x.shape[-2:]
-    if 0 <= top and 0 <= left and top + height <= rows and left + width <= columns:
+    if min(top, left) >= 0 and top + height <= rows and left + width <= columns:
         return x[..., top : top + height, left : left + width]
     device = x.device
     x = x.index_select(-2, mirror(torch.arange(top, top + height, device=device), rows))

@@ -59,14 +59,14 @@ class Segmenter(Protocol):
 
 
 def probabilities(logits: Tensor, *, multilabel: bool = False) -> Tensor:
-    """Logits `(B, K, ...)` to class probabilities `(B, K, ...)`: a sigmoid for one class or `multilabel`, else softmax."""
+    """Class probabilities of logits, both `(B, K, ...)`: a sigmoid for one class or `multilabel`, else softmax."""
     if multilabel or logits.shape[1] == 1:
         return logits.sigmoid()
     return logits.softmax(dim=1)
 
 
 def labels_of(probabilities: Tensor, *, threshold: float = 0.5) -> Tensor:
-    """The most probable class of every pixel: `(B, K, ...)` to uint8 `(B, ...)`; one class: 1 where above `threshold`."""
+    """The most probable class, `(B, K, ...)` to uint8 `(B, ...)`; one class: 1 where above `threshold`."""
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] > threshold).to(torch.uint8)
     return probabilities.argmax(dim=1).to(torch.uint8)

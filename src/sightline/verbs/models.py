@@ -102,7 +102,7 @@ def catalogue() -> dict[str, Entry]:
 
 
 def models(pattern: str | None = None, *, task: str | None = None) -> list[ModelRow]:
-    """The systems whose name fits `pattern` (`*` and `?` are wild; a plain word fits anywhere), of one `task` or all."""
+    """The systems whose name fits `pattern` (wild: `*`, `?`; a plain word fits anywhere), of one `task` or all."""
     tasks = sorted({entry.task for entry in catalogue().values()})
     if task is not None and task not in tasks:
         raise UsageError(f"there is no task '{task}'; choose from {', '.join(tasks)}.{did_you_mean(task, tasks)}")

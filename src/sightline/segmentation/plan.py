@@ -1,0 +1,100 @@
+"""Every option the user left open, chosen from the data and the machine, each with its reason.
+
+The rules are few and said aloud; whoever disagrees with one gives the option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.contracts import Choice, Machine
+from sightline.datasets.stats import Stats
+from sightline.segmentation.losses import median_frequency_weights
+
+BALANCED = 8.0
+"""Pixels of the most frequent class over those of the rarest, up to which plain cross-entropy is fair."""
+
+
+def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
+    """Choices for intensity, size, augmentation, batch, steps, learning rate, loss and the network's open values.
+
+    stats: of the training pictures; values: the builder's values, the user's over the defaults.
+    """
+    small = machine.device == "cpu"
+    batch = 8 if small else 16
+    steps = _steps(stats.pictures, batch, small)
+    chosen = {
+        "intensity": _intensity(stats),
+        "resize": Choice("none", "the network works at the pictures' own size"),
+        "size": _crop(stats, machine),
+        "augment": Choice("medium", "scale, mirror, small rotation and colour: right for most pictures"),
+        "batch": Choice(batch, f"{batch} crops a step suit batch norm and the memory of this {machine.device}"),
+        "steps": Choice(steps, f"{steps * batch / stats.pictures:.0f} passes over {stats.pictures} pictures"),
+        "lr": Choice(1e-3, "AdamW; a short warm-up, then down to 0 along a cosine"),
+    }
+    chosen |= _loss(stats)
+    return chosen | _network(stats, values, small)
+
+
+def _intensity(stats: Stats) -> Choice:
+    kinds, low, high = set(stats.dtypes), stats.low, stats.high
+    if kinds == {"uint8"}:
+        return Choice("dtype_max", "8-bit pictures: values are divided by 255")
+    if kinds == {"uint16"}:
+        bits = next(b for b in (8, 10, 12, 14, 16) if high < 2**b)
+        if bits == 16:
+            return Choice("dtype_max", f"16-bit pictures that use their range (up to {high:g}): divided by 65535")
+        return Choice(f"window(0, {2**bits - 1})", f"16-bit files of {bits}-bit values: the highest is {high:g}")
+    if low >= 0 and high <= 1:
+        return Choice("dtype_max", "the values are in 0..1 already")
+    words = ", ".join(sorted(kinds))
+    return Choice("percentile(0.5, 99.5)", f"{words} values from {low:g} to {high:g}: scaled within each picture")
+
+
+def _crop(stats: Stats, machine: Machine) -> Choice:
+    largest = 256 if machine.device == "cpu" else 512
+    height, width = stats.median_size
+    size = [max(32, min(n, largest) // 32 * 32) for n in (height, width)]
+    if max(height, width) <= largest + 31:
+        return Choice(size, f"the pictures, about {height} x {width}, are seen nearly whole")
+    return Choice(size, f"crops of pictures of about {height} x {width}, a size for this {machine.device}")
+
+
+def _steps(pictures: int, batch: int, small: bool) -> int:
+    """60 passes; from 300 to 1,500 steps on a CPU, from 2,000 to 20,000 elsewhere."""
+    low, high = (300, 1500) if small else (2000, 20000)
+    return max(low, min(high, round(60 * pictures / batch)))
+
+
+def _loss(stats: Stats) -> dict[str, Choice]:
+    pixels = [n for n in stats.class_pixels if n]
+    if len(stats.class_pixels) <= 2:
+        share = min(pixels) / sum(pixels) if len(pixels) > 1 else 0.0
+        return {"loss": Choice("ce+dice", f"two classes, the rarer has {share:.1%} of the pixels: Dice minds it")}
+    ratio = max(pixels) / min(pixels)
+    words = f"the most frequent class has {ratio:.0f} times the pixels of the rarest"
+    if ratio <= BALANCED:
+        return {"loss": Choice("ce", words + ": nearly balanced")}
+    weights = median_frequency_weights(stats.class_pixels, power=0.5)
+    return {
+        "loss": Choice("ce+dice", words + ": Dice counts classes, not pixels"),
+        "class_weights": Choice(list(weights), words + ": square roots of median-frequency weights"),
+    }
+
+
+def _network(stats: Stats, values: Mapping[str, Any], small: bool) -> dict[str, Choice]:
+    """The builder's values that depend on data and machine, where it has them."""
+    chosen = {}
+    channels = max(stats.channels, key=lambda n: stats.channels[n])
+    if "in_channels" in values and channels not in (1, 3):
+        chosen["model.in_channels"] = Choice(channels, f"the pictures have {channels} channels")
+    if small and "width" in values and values.get("backbone") is None:
+        chosen["model.width"] = Choice(16, "a quarter of the published width: minutes on a CPU instead of hours")
+    if "mean" in values and values.get("weights") is None:
+        mean, std = stats.mean, stats.std
+        if channels == 1:
+            mean, std = mean * 3, std * 3
+        chosen["model.mean"] = Choice([round(m, 4) for m in mean], "mean of the training pictures")
+        chosen["model.std"] = Choice([round(max(s, 1e-3), 4) for s in std], "their standard deviation")
+    return chosen

@@ -1,0 +1,92 @@
+"""All that the verbs need to know of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sightline.contracts import Preprocess, Task
+from sightline.datasets.read import read_labels_of, read_picture
+from sightline.datasets.records import PixelRecord
+from sightline.errors import UsageError, did_you_mean
+from sightline.segmentation.answer import LabelMap
+from sightline.segmentation.draw import triptych
+from sightline.segmentation.losses import Criterion, parse_loss
+from sightline.segmentation.metrics import SegmentationMetric
+from sightline.segmentation.plan import plan
+from sightline.segmentation.predict import Procedure, answer
+from sightline.segmentation.targets import Augment, Samples, collate
+
+AUGMENTS = {
+    "none": Augment(flip=False),
+    "light": Augment(scale=(0.8, 1.25)),
+    "medium": Augment(scale=(0.7, 1.5), rotate=10, colour=0.2),
+    "strong": Augment(scale=(0.5, 2.0), rotate=25, colour=0.4),
+}
+"""Named strengths of augmentation; single values are changed with `augment.KEY=value`."""
+
+
+def augment(name: str, size: Sequence[int] | None, values: Mapping[str, Any]) -> Augment:
+    """The augmentation called `name`, cut to `size`, with single values replaced."""
+    if name not in AUGMENTS:
+        raise UsageError(
+            f"augment '{name}' is unknown; choose from {', '.join(AUGMENTS)}.{did_you_mean(name, AUGMENTS)}"
+        )
+    known = vars(AUGMENTS[name]) | {"crop": tuple(size) if size else None}
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"augment has no value '{key}'; it takes {', '.join(known)}.{did_you_mean(key, known)}")
+        known[key] = tuple(value) if isinstance(value, list) else value
+    return Augment(**known)
+
+
+def configure(net: nn.Module, *, loss: str, class_weights: Sequence[float] | None) -> None:
+    """Hand the chosen loss to the network."""
+    weights = tuple(class_weights) if class_weights else None
+    net.criterion = Criterion(terms=parse_loss(loss), class_weights=weights)
+
+
+def score(
+    net: nn.Module,
+    record: PixelRecord,
+    metric: SegmentationMetric,
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    procedure: Procedure,
+) -> LabelMap:
+    """Answer one labelled record and count the answer, at the picture's own size."""
+    picture = read_picture(record)
+    labels = torch.from_numpy(read_labels_of(record, len(classes)))
+    found = answer(net, picture, preprocess=preprocess, classes=classes, name=record.key, procedure=procedure)
+    metric.update(found.labels, labels, key=record.key)
+    return found
+
+
+def panel(
+    record: PixelRecord, found: LabelMap, colours: Sequence[tuple[int, int, int]], num_classes: int
+) -> np.ndarray:
+    """Picture, truth and answer side by side."""
+    return triptych(
+        read_picture(record), read_labels_of(record, num_classes), found.labels.numpy(), found.classes, colours
+    )
+
+
+TASK = Task(
+    name="segmentation",
+    monitor="dataset_miou",
+    samples=Samples,
+    collate=collate,
+    augment=augment,
+    plan=plan,
+    configure=configure,
+    metric=SegmentationMetric,
+    procedure=Procedure,
+    answer=answer,
+    score=score,
+    panel=panel,
+)

@@ -1,0 +1,181 @@
+"""Scoring a trained network on labelled pictures, at their own size, with every number named for its rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import SightlineError, UsageError, did_you_mean
+from sightline.verbs.models import entry_of, task_of
+
+if TYPE_CHECKING:
+    from sightline.datasets.records import DataSet
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found; prints as a table, shows itself in a notebook."""
+
+    task: str
+    model: str
+    data: str
+    split: str
+    images: int
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    confusion: list[list[int]] = field(default_factory=list)
+    worst: list[str] = field(default_factory=list)  # keys, worst first
+    skipped: dict[str, str] = field(default_factory=dict)  # key -> why it could not be read
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints; numbers that do not exist are null."""
+        return {
+            "task": self.task,
+            "model": self.model,
+            "data": self.data,
+            "split": self.split,
+            "images": self.images,
+            "metrics": _finite(self.metrics),
+            "per_class": {name: _finite(row) for name, row in self.per_class.items()},
+            "confusion": self.confusion,
+            "worst": self.worst[:20],
+            "skipped": self.skipped,
+            "notes": self.notes,
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.model} on {self.data}, split {self.split}, {self.images} pictures"
+        width = max(map(len, self.metrics), default=0)
+        lines = [head, *(f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items()), ""]
+        if self.per_class:
+            columns = list(next(iter(self.per_class.values())))
+            width = max(map(len, self.per_class))
+            lines.append(f"  {'class':<{width}}  " + "  ".join(f"{c:>9}" for c in columns))
+            for name, row in self.per_class.items():
+                cells = (f"{v:>9,}" if isinstance(v, int) else f"{v:>9.4f}" for v in row.values())
+                lines.append(f"  {name:<{width}}  " + "  ".join(cells))
+        if self.skipped:
+            lines.append(f"  {len(self.skipped)} files could not be read and were skipped: {', '.join(self.skipped)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from sightline.verbs.report import table_html
+
+        return table_html(self.to_json())
+
+
+def evaluate(
+    run: str | Path | Any,
+    data: str | Path | DataSet,
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    val: float | str = 0.2,
+    seed: int | None = None,
+    device: str = "auto",
+    tile: int | None = None,
+    overlap: float = 0.5,
+    flips: str = "none",
+    scales: tuple[float, ...] = (1.0,),
+    on_error: str = "stop",
+    progress: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Score a run (or a loaded `(net, card)`) on one split of a data set.
+
+    split: `test` when the data has one, else `val`, else everything. val and seed: how a split is made where the data
+    gives none; the run's own by default, so that its validation pictures are found again. on_error: `stop` at the
+    first file that cannot be read, or `skip` it and count it.
+    """
+    from sightline.datasets.open import open_dataset
+    from sightline.datasets.records import DataSet
+    from sightline.training.device import pick_device
+    from sightline.verbs.load import load
+
+    if on_error not in ("stop", "skip"):
+        raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
+    net, card = run if isinstance(run, tuple) else load(run)
+    entry = entry_of(card.model)
+    task = task_of(entry)
+    if not isinstance(data, DataSet):
+        made = card.extra.get("split", {})
+        data = open_dataset(
+            data,
+            format=format,
+            classes=card.classes if card.extra.get("classes_given") else None,
+            seed=made.get("seed", 0) if seed is None else seed,
+            val=made.get("val", val),
+        )
+    _check_classes(card.classes, data.classes, data.root)
+    part, split = _pick(data, split)
+    net = net.to(pick_device(device))
+    options = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=scales)
+    metric, skipped = task.metric(card.classes), {}
+    for done, scored in enumerate(score(net, part, task, card, options, metric, skipped, on_error), start=1):
+        if progress:
+            progress(f"{done}/{len(part.records)} {scored}")
+    report = metric.compute()
+    if done_nothing(metric):
+        raise SightlineError(
+            f"{data.root}, split {split}: no labelled picture could be scored; run sightline data check"
+        )
+    return Evaluation(
+        task=entry.task,
+        model=card.model,
+        data=str(data.root),
+        split=split,
+        images=len(report.image_scores),
+        metrics=report.metrics,
+        per_class=report.per_class,
+        confusion=report.confusion.tolist(),
+        worst=report.worst,
+        skipped=skipped,
+        notes=list(data.notes),
+    )
+
+
+def score(net, part, task, card, options, metric, skipped, on_error="stop") -> Iterator[str]:
+    """Feed every labelled record of `part` to the metric; yields the keys as they are done."""
+    for record in part.records:
+        if record.labels is None:
+            continue
+        try:
+            task.score(net, record, metric, preprocess=card.preprocess, classes=card.classes, procedure=options)
+        except SightlineError as error:
+            if on_error == "stop":
+                raise
+            skipped[record.key] = str(error)
+        yield record.key
+
+
+def done_nothing(metric: Any) -> bool:
+    """Whether no picture has been counted."""
+    return not metric.image_scores
+
+
+def _pick(data: DataSet, split: str | None) -> tuple[DataSet, str]:
+    """The split to score: the one asked for, or test, or val, or all records."""
+    if split is None:
+        labelled = {r.split for r in data.records if r.labels is not None}
+        split = next((s for s in ("test", "val") if s in labelled), "all")
+    if split == "all":
+        return data, "all"
+    if split not in data.splits:
+        known = ", ".join((*data.splits, "all"))
+        raise UsageError(f"{data.root} has no split '{split}'; it has {known}.{did_you_mean(split, data.splits)}")
+    return data.split(split), split
+
+
+def _check_classes(ours: tuple[str, ...], theirs: tuple[str, ...], root: Path) -> None:
+    if len(ours) != len(theirs):
+        raise UsageError(
+            f"the run knows {len(ours)} classes ({', '.join(ours)}) and {root} has {len(theirs)} "
+            f"({', '.join(theirs)}); evaluate on data with the same classes, or give classes="
+        )
+
+
+def _finite(row: dict[str, float]) -> dict[str, float | None]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

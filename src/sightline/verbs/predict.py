@@ -1,0 +1,65 @@
+"""Answers for any source, one at a time: a file, a folder, a glob, arrays, a multi-page TIFF, a video, a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError, UsageError
+from sightline.verbs.models import entry_of, task_of
+
+
+def predict(
+    run: str | Path | Any,
+    source: Any,
+    *,
+    out: str | Path | None = None,
+    tile: int | None = None,
+    overlap: float = 0.5,
+    flips: str = "none",
+    scales: Sequence[float] = (1.0,),
+    device: str = "auto",
+    on_error: str = "stop",
+    skipped: dict[str, str] | None = None,
+) -> Iterator[Any]:
+    """Answer every picture of `source` at its own size, streaming: one picture is in memory at a time.
+
+    run: a run's folder, or a loaded `(net, card)`. out: a folder; each answer is saved there as it comes.
+    tile, overlap, flips, scales: see the room's procedure. on_error: `stop`, or `skip` and write the reason to
+    `skipped`.
+    """
+    if on_error not in ("stop", "skip"):
+        raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
+    from sightline.media.sources import sources
+    from sightline.training.device import pick_device
+    from sightline.verbs.load import load
+
+    net, card = run if isinstance(run, tuple) else load(run)
+    task = task_of(entry_of(card.model))
+    procedure = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=tuple(scales))
+    net = net.to(pick_device(device)).eval()
+    found = iter(sources(source))
+    return _answers(net, card, task, procedure, found, out, on_error, {} if skipped is None else skipped)
+
+
+def _answers(net, card, task, procedure, found, out, on_error, skipped) -> Iterator[Any]:
+    for item in found:
+        try:
+            answer = task.answer(
+                net,
+                item.read(),
+                preprocess=card.preprocess,
+                classes=card.classes,
+                colours=card.colours,
+                name=item.name,
+                procedure=procedure,
+            )
+        except SightlineError as error:
+            if on_error == "stop":
+                raise
+            skipped[item.name] = str(error)
+            continue
+        if out is not None:
+            answer.save(out)
+        yield answer

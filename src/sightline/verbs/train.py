@@ -1,0 +1,482 @@
+"""Training: a name and a folder in; a run folder with a scored network, its history and a page out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline import __version__
+from sightline.contracts import Choice, Entry, Machine, Preprocess, Task
+from sightline.errors import SightlineError, UsageError, did_you_mean
+from sightline.files import write_text
+from sightline.verbs.models import create, defaults_of, entry_of, resolve, task_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sightline.datasets.records import DataSet
+    from sightline.training.plan import Plan
+    from sightline.verbs.evaluate import Evaluation
+
+SHOWN = 6
+"""Worst pictures that are kept for looking."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What training made: where it is, how it ended, the scores of its best state."""
+
+    folder: Path
+    stopped: str  # done, patience, interrupted, or planned (a dry run)
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    choices: dict[str, Choice]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return {
+            "run": str(self.folder),
+            "stopped": self.stopped,
+            "step": self.step,
+            "steps": self.steps,
+            "metrics": self.metrics,
+            "choices": {name: asdict(choice) for name, choice in self.choices.items()},
+            "report": str(self.folder / "report.html"),
+        }
+
+    def __str__(self) -> str:
+        if self.stopped == "planned":
+            return describe(self.choices)
+        scores = ", ".join(f"{k} {v:.4f}" for k, v in self.metrics.items())
+        lines = [f"{self.folder}: {self.step} of {self.steps} steps ({self.stopped}). {scores}"]
+        following = self.folder / "next.txt"
+        if following.is_file():
+            lines += ["", "Next:", *(f"  {line}" for line in following.read_text().splitlines())]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All decisions of a run, resolved; stored as `config.json` and enough to start or continue it."""
+
+    model: str
+    data: str
+    arguments: dict[str, Any]  # builder values
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    choices: dict[str, Choice]
+    opened: dict[str, Any]  # how the data set was opened
+    training: dict[str, Any]  # values of the training plan
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    def value(self, name: str) -> Any:
+        """The value of an option, None when it was not chosen."""
+        return self.choices[name].value if name in self.choices else None
+
+
+def train(
+    model: str | None = None,
+    data: str | Path | None = None,
+    *,
+    run: str | Path | None = None,
+    resume: str | Path | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    format: str | None = None,
+    classes: Sequence[str] | str | None = None,
+    val: float | str | None = None,
+    resize: str | None = None,
+    intensity: str | None = None,
+    size: int | Sequence[int] | None = None,
+    augment: str | None = None,
+    batch: int | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    lr: float | None = None,
+    loss: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    workers: int | None = None,
+    precision: str | None = None,
+    on_error: str = "stop",
+    model_values: Mapping[str, Any] | None = None,
+    train_values: Mapping[str, Any] | None = None,
+    augment_values: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Run:
+    """Train `model` on `data`; what is left open is chosen from data and machine, with the reason.
+
+    model_values: values of the network's builder (`width`, ...). train_values: values of `training.plan.Plan`.
+    augment_values: values of the room's augmentation. resume: a run's folder; everything else then comes from it.
+    dry_run: choose, say why, and stop before the first step. say: gets every line of progress; None is silent.
+
+    Raises `UsageError` for a wrong option and `SightlineError` when data or machine fail; a run that was stopped
+    resumes to the same numbers.
+    """
+    from sightline.training.launch import launched, relaunch
+
+    say = say or (lambda line: None)
+    if resume is not None:
+        folder = Path(resume)
+        setup = read_setup(folder)
+        if steps is not None:
+            setup = replace(setup, training=setup.training | {"steps": steps})
+    else:
+        if model is None or data is None:
+            raise UsageError("train needs a model and a data set: sightline train unet DATA (or resume=RUN)")
+        given = {
+            "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "size": size,
+            "augment": augment, "batch": batch, "steps": steps, "epochs": epochs, "lr": lr, "loss": loss,
+            "workers": workers, "precision": precision,
+        }  # fmt: skip
+        opened = {"format": format, "classes": classes, "val": 0.2 if val is None else val, "seed": seed}
+        setup = choose(
+            model, data, {k: v for k, v in given.items() if v is not None}, opened, seed=seed, device=device,
+            machines=(devices, nodes), on_error=on_error, model_values=model_values or {},
+            train_values=train_values or {}, augment_values=augment_values or {},
+        )  # fmt: skip
+        folder = Path(run) if run is not None else free_folder(model, data)
+    for note in setup.notes:
+        say(note)
+    say(describe(setup.choices))
+    if dry_run:
+        return Run(folder, "planned", 0, setup.training["steps"], {}, setup.choices)
+    if setup.training["devices"] * setup.training["nodes"] > 1 and not launched():
+        relaunch(setup.training["devices"], setup.training["nodes"])
+    if resume is None:
+        if (folder / "config.json").exists():
+            raise UsageError(f"{folder} holds a run already; continue it with resume={folder}, or choose another run=")
+        write_setup(folder, setup)
+    return carry_out(setup, folder, resume=resume is not None, say=say)
+
+
+def choose(
+    model: str | Entry,
+    data: str | Path,
+    given: Mapping[str, Any],
+    opened: Mapping[str, Any],
+    *,
+    seed: int,
+    device: str,
+    machines: tuple[int, int],
+    on_error: str,
+    model_values: Mapping[str, Any],
+    train_values: Mapping[str, Any],
+    augment_values: Mapping[str, Any],
+) -> Setup:
+    """Resolve every option: the user's own, then the room's choices from data and machine, then defaults."""
+    from sightline.datasets.open import open_dataset
+    from sightline.datasets.stats import stats
+    from sightline.training.device import pick_device
+
+    entry = entry_of(model)
+    task = task_of(entry)
+    builder = resolve(entry.build)
+    known = defaults_of(builder)
+    ours = dict(model_values) | {k: given[k] for k in ("backbone",) if k in given}
+    for name in ours:
+        if name not in known:
+            raise UsageError(f"{model} has no value '{name}'; it takes {', '.join(known)}.{did_you_mean(name, known)}")
+    found = open_dataset(data, **opened)
+    part = found.split("train")
+    if not part.records:
+        raise SightlineError(f"{data} has no pictures to train on; its splits are {', '.join(found.splits) or 'none'}")
+    kind = pick_device(device).type
+    choices = task.plan(stats(part, seed=seed), known | ours | dict(given), machine_here(kind))
+    choices |= {name: Choice(value, "as asked") for name, value in given.items() if name != "epochs"}
+    choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
+    if "size" in given:
+        size = given["size"]
+        choices["size"] = Choice([size, size] if isinstance(size, int) else list(size), "as asked")
+    if "epochs" in given and "steps" not in given:
+        count = max(1, round(given["epochs"] * len(part.records) / choices["batch"].value))
+        choices["steps"] = Choice(count, f"{given['epochs']} passes over {len(part.records)} pictures")
+    arguments = {k.removeprefix("model."): c.value for k, c in choices.items() if k.startswith("model.")}
+    arguments["num_classes"] = len(found.classes)
+    preprocess = replace(
+        entry.preprocess,
+        intensity=choices["intensity"].value,
+        resize=choices["resize"].value,
+        channels=arguments.get("in_channels", entry.preprocess.channels),
+    )
+    steps = choices["steps"].value
+    training = {
+        "steps": steps,
+        "batch_size": max(1, choices["batch"].value // (machines[0] * machines[1])),
+        "lr": choices["lr"].value,
+        "schedule": "cosine",
+        "warmup": min(100, steps // 10),
+        "clip": 1.0,
+        "ema": 0.0 if steps < 200 else 0.99 if steps < 2000 else 0.999,
+        "precision": given.get("precision", "fp32" if kind == "cpu" else "auto"),
+        "validate_every": max(1, steps // 5),
+        "workers": given.get("workers", 0 if kind == "cpu" else min(8, os.cpu_count() or 1)),
+        "seed": seed,
+        "device": device,
+        "devices": machines[0],
+        "nodes": machines[1],
+        "distribution": "ddp" if machines[0] * machines[1] > 1 else "none",
+        "on_error": on_error,
+        "monitor": task.monitor,
+    } | dict(train_values)
+    task.augment(choices["augment"].value, choices["size"].value, augment_values)  # refuses a wrong value now
+    extra = {f"augment.{k}": Choice(v, "as asked") for k, v in augment_values.items()}
+    return Setup(
+        model=str(model),
+        data=str(Path(data)),
+        arguments=arguments,
+        preprocess=preprocess,
+        classes=found.classes,
+        colours=found.colours,
+        choices=choices | extra,
+        opened=dict(opened),
+        training=training,
+        seed=seed,
+        notes=found.notes,
+    )
+
+
+def carry_out(setup: Setup, folder: Path, *, resume: bool, say: Callable[[str], None]) -> Run:
+    """Build the network, train it, score its best state, draw its worst pictures, write the page."""
+    import torch
+
+    from sightline.datasets.open import open_dataset
+    from sightline.training.fit import fit
+    from sightline.training.plan import Plan
+
+    entry = entry_of(setup.model)
+    task = task_of(entry)
+    data = open_dataset(setup.data, **setup.opened)
+    torch.manual_seed(setup.seed)
+    net = create(entry, **setup.arguments)
+    if setup.value("weights") is not None and not resume:
+        from sightline.verbs.load import load_weights
+
+        say(str(load_weights(net, setup.value("weights"))))
+    task.configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
+    augment = task.augment(
+        setup.value("augment"),
+        setup.value("size"),
+        {k.removeprefix("augment."): c.value for k, c in setup.choices.items() if k.startswith("augment.")},
+    )
+    samples = task.samples(
+        data.split("train"), preprocess=setup.preprocess, seed=setup.seed, augment=augment, keep=fits_in_memory(data)
+    )
+    known = {f: v for f, v in setup.training.items()}
+    plan = _plan(Plan, known)
+    held_out = data.split("val")
+    validate = _validator(task, held_out, setup, folder) if held_out.records else None
+    write_cards(folder, net, setup, entry)
+    history = fit(
+        net, samples, collate=task.collate, plan=plan, run=folder, validate=validate, log=_printer(say), resume=resume
+    )
+    if plan_rank() != 0:
+        return Run(folder, history.stopped, history.step, plan.steps, dict(history.metrics), setup.choices)
+    write_cards(folder, net, setup, entry, scores=dict(history.metrics))
+    found = None
+    if history.stopped != "interrupted" and held_out.records:
+        found = show_worst(folder, setup, data)
+    _next(folder, setup)
+    from sightline.verbs.report import write_report
+
+    write_report(folder)
+    metrics = found.metrics if found else dict(history.metrics)
+    return Run(folder, history.stopped, history.step, plan.steps, metrics, setup.choices)
+
+
+def _plan(kind: type[Plan], values: Mapping[str, Any]) -> Plan:
+    from dataclasses import fields
+
+    known = [f.name for f in fields(kind)]
+    for name in values:
+        if name not in known:
+            raise UsageError(f"train has no value '{name}'; it takes {', '.join(known)}.{did_you_mean(name, known)}")
+    return kind(**values)
+
+
+def _validator(task: Task, part: DataSet, setup: Setup, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
+    """Scores the held-out pictures at their own size; `fit` calls it now and then."""
+
+    def validate(net: nn.Module) -> dict[str, Any]:
+        metric = task.metric(setup.classes)
+        for record in part.records:
+            if record.labels is not None:
+                task.score(
+                    net, record, metric, preprocess=setup.preprocess, classes=setup.classes, procedure=task.procedure()
+                )
+        report = metric.compute()
+        return {"metrics": report.metrics, "per_class": report.per_class}
+
+    return validate
+
+
+def show_worst(folder: Path, setup: Setup, data: DataSet) -> Evaluation:
+    """Score the best state on the validation pictures, keep the numbers, and draw the worst answers."""
+    from sightline.verbs.evaluate import evaluate
+    from sightline.verbs.load import load
+
+    net, card = load(folder)
+    found = evaluate((net, card), data, split="val", device=setup.training["device"])
+    write_text(folder / "evaluation.json", json.dumps(found.to_json(), indent=1))
+    draw_worst(folder, net, card, data, found.worst[:SHOWN])
+    return found
+
+
+def draw_worst(folder: Path, net: nn.Module, card: Any, data: DataSet, keys: Sequence[str]) -> None:
+    """`samples/worst-N.jpg`: picture, truth and answer of the pictures called `keys`."""
+    from sightline.media.image import write_image
+
+    task = task_of(entry_of(card.model))
+    records = {record.key: record for record in data.records}
+    for place, key in enumerate(keys, start=1):
+        record = records[key]
+        metric = task.metric(card.classes)
+        found = task.score(
+            net, record, metric, preprocess=card.preprocess, classes=card.classes, procedure=task.procedure()
+        )
+        write_image(
+            folder / "samples" / f"worst-{place}.jpg", task.panel(record, found, card.colours, len(card.classes))
+        )
+
+
+def fits_in_memory(data: DataSet, limit: float = 1e9) -> bool:
+    """Whether the decoded pictures and labels stay below `limit` bytes, judged by the first few."""
+    from sightline.media.image import image_size
+
+    records = data.records[:: max(1, len(data.records) // 8)]
+    sizes = [image_size(r.image.path, page=r.image.page) for r in records]
+    each = max(h * w for h, w in sizes) * 4
+    return each * len(data.records) < limit
+
+
+def machine_here(device: str) -> Machine:
+    """The machine as the automatic choices see it."""
+    from sightline.training.device import memory_gb
+
+    return Machine(device=device, cores=os.cpu_count() or 1, memory_gb=memory_gb(device))
+
+
+def free_folder(model: str | Entry, data: str | Path) -> Path:
+    """`runs/MODEL-DATA` in the current folder, with -2, -3 ... when it is taken."""
+    stem = f"{model if isinstance(model, str) else 'model'}-{Path(data).resolve().name}"
+    count = 1
+    while (folder := Path("runs") / (stem if count == 1 else f"{stem}-{count}")).exists():
+        count += 1
+    return folder
+
+
+def describe(choices: Mapping[str, Choice]) -> str:
+    """A line for every option: its value and the reason."""
+    width = max(map(len, choices), default=0)
+    shown = {name: str(choice.value) for name, choice in choices.items()}
+    column = min(40, max(map(len, shown.values()), default=0))
+    return "\n".join(f"  {name:<{width}}  {shown[name]:<{column}}  {c.reason}" for name, c in choices.items())
+
+
+def write_setup(folder: Path, setup: Setup) -> None:
+    """Store every decision in `config.json`."""
+    content = {
+        "format": 1,
+        "task": entry_of(setup.model).task,
+        "model": setup.model,
+        "data": setup.data,
+        "arguments": setup.arguments,
+        "preprocess": asdict(setup.preprocess),
+        "classes": setup.classes,
+        "colours": setup.colours,
+        "choices": {name: asdict(choice) for name, choice in setup.choices.items()},
+        "opened": setup.opened,
+        "training": setup.training,
+        "seed": setup.seed,
+        "notes": setup.notes,
+        "command": "sightline " + " ".join(sys.argv[1:]),
+        "versions": versions(),
+        "machine": {"system": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()},
+    }
+    write_text(folder / "config.json", json.dumps(content, indent=1))
+
+
+def read_setup(folder: Path) -> Setup:
+    """The decisions of a run, as `write_setup` stored them."""
+    try:
+        content = json.loads((folder / "config.json").read_text())
+        return Setup(
+            model=content["model"],
+            data=content["data"],
+            arguments=content["arguments"],
+            preprocess=Preprocess(**content["preprocess"]),
+            classes=tuple(content["classes"]),
+            colours=tuple(map(tuple, content["colours"])),
+            choices={name: Choice(**choice) for name, choice in content["choices"].items()},
+            opened=content["opened"],
+            training=content["training"],
+            seed=content["seed"],
+            notes=tuple(content["notes"]),
+        )
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} is not a run: it holds no config.json; give the folder that training named"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SightlineError(f"{folder / 'config.json'} is damaged ({error}); restore it or train anew") from error
+
+
+def write_cards(
+    folder: Path, net: nn.Module, setup: Setup, entry: Entry, scores: Mapping[str, float] | None = None
+) -> None:
+    """A card beside the weights of `best` and `last`, so that either opens at any moment."""
+    from sightline.weights.card import Card, write_card
+
+    card = Card(
+        model=setup.model,
+        task=entry.task,
+        arguments=setup.arguments,
+        classes=setup.classes,
+        colours=setup.colours,
+        preprocess=setup.preprocess,
+        versions=versions(),
+        scores=dict(scores or {}),
+        data=setup.data,
+        extra={"split": {"val": setup.opened["val"], "seed": setup.opened["seed"]}},
+    )
+    for name in ("best", "last"):
+        write_card(folder / name, card)
+
+
+def versions() -> dict[str, str]:
+    """What computed this."""
+    from importlib.metadata import version
+
+    return {"sightline": __version__} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
+
+
+def plan_rank() -> int:
+    """This process among those that train together."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _printer(say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+    from sightline.training.progress import line
+
+    return lambda record: say(line(record))
+
+
+def _next(folder: Path, setup: Setup) -> None:
+    lines = [
+        f"sightline evaluate {folder} {setup.data}",
+        f"sightline predict {folder} PICTURES out=answers",
+        f"sightline compare {folder} OTHER_RUN",
+    ]
+    write_text(folder / "next.txt", "\n".join(lines) + "\n")
