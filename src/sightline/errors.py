@@ -18,8 +18,8 @@ class UsageError(SightlineError, ValueError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'unet'?"` for the closest of the `known` words, or an empty string."""
-    close = get_close_matches(word.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
     names = {k.lower(): k for k in known}
+    close = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f" Did you mean '{names[close[0]]}'?" if close else ""
 
 
