@@ -1,11 +1,13 @@
 """Drawing: exact colours where they can be computed by hand, and nothing written into what the caller gave."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sightline.errors import UsageError
 from sightline.media.draw import (
@@ -15,6 +17,7 @@ from sightline.media.draw import (
     demonstration,
     grid,
     legend,
+    main,
     outline,
     palette,
     text,
@@ -175,8 +178,10 @@ def test_to_display_chooses_channels() -> None:
         to_display(np.zeros((2, 2, 2, 2)))
 
 
-def test_the_demonstration_uses_everything() -> None:
+def test_the_demonstration_uses_everything_and_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = demonstration()
-    assert board.dtype == np.uint8 and board.shape[2] == 3
     for colour in palette(5):
         assert (board == colour).all(-1).any()
+    monkeypatch.setattr("sys.argv", ["draw", str(tmp_path / "out.png")])
+    main()
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), board)
