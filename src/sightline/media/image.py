@@ -150,8 +150,10 @@ def _write(path: Path, suffix: str, values: np.ndarray, quality: int) -> None:
         path.write_bytes(header + values.astype(values.dtype.newbyteorder(">")).tobytes())
     else:
         image = Image.fromarray(values[..., 0] if grey else values)
-        options = {"quality": quality} if suffix in (".jpg", ".jpeg", ".webp") else {}
-        image.save(path, **options)
+        if suffix in (".jpg", ".jpeg", ".webp"):
+            image.save(path, quality=quality)
+        else:
+            image.save(path)
 
 
 def write_png_16(path: Path, values: np.ndarray) -> None:
@@ -164,7 +166,7 @@ def write_png_16(path: Path, values: np.ndarray) -> None:
     header = struct.pack(">IIBBBBB", width, height, 16, 0 if channels == 1 else 2, 0, 0, 0)
     with path.open("wb") as stream:
         stream.write(b"\x89PNG\r\n\x1a\n")
-        for name, body in ((b"IHDR", header), (b"IDAT", zlib.compress(filtered, 6)), (b"IEND", b"")):
+        for name, body in ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")):
             stream.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
 
 

@@ -253,7 +253,8 @@ def _coding(path: Path, page: Any) -> segments.Coding:
     photometric, compression = int(page.photometric), int(page.compression)
     if bits not in {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}.get(kind, ()):
         raise SightlineError(
-            f"{path} stores {page.bitspersample} bits a value in sample format {page.sampleformat}: save it as 8 or 16 bits"
+            f"{path} stores {page.bitspersample} bits a value in sample format {page.sampleformat}, which is not "
+            "supported: save it as 8 or 16 bits"
         )
     if page.imagedepth > 1:
         raise SightlineError(f"{path} stores volumes (image depth {page.imagedepth}): save it as one page a slice")
