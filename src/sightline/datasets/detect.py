@@ -112,18 +112,25 @@ def _stack(root: Path) -> str:
 
 def _pairs(root: Path) -> str:
     found = branches(root) if root.is_dir() else []
-    if not any(b.labels for b in found):
-        return ""
-    branch = next(b for b in found if b.labels)
-    if branch.labels == branch.images:
-        return "its masks are marked by a word in their names"
-    has_picture = any(is_image(f) for f in files(branch.images)) or bool(subfolders(branch.images))
-    return f"it has {branch.images.relative_to(root)}/ beside {branch.labels.relative_to(root)}/" if has_picture else ""
+    for images, labels in ((b.images, b.labels) for b in found if b.labels is not None):
+        if labels == images:
+            return "its masks are marked by a word in their names"
+        if any(is_image(f) for f in files(images)) or subfolders(images):
+            return f"it has {images.relative_to(root).as_posix()}/ beside {labels.relative_to(root).as_posix()}/"
+    return ""
 
 
 _RULES: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("voc", _voc),
+    ("cityscapes", _cityscapes),
+    ("cityscapes_coarse", _cityscapes_coarse),
+    ("ade20k", _ade20k),
+    ("coco_stuff", _coco_stuff),
     ("camvid", _camvid),
+    ("coco", _coco),
+    ("cvat", _cvat),
     ("table", _table),
+    ("labelme", _labelme),
     ("stack", _stack),
     ("pairs", _pairs),
 )

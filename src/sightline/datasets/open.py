@@ -20,7 +20,15 @@ FORMATS: dict[str, str] = {
     "instances": "sightline.datasets.pairs:read_instances",
     "stack": "sightline.datasets.pairs:read_stack",
     "table": "sightline.datasets.table:read_table",
+    "labelme": "sightline.datasets.labelme:read_labelme",
+    "cvat": "sightline.datasets.cvat:read_cvat",
+    "coco": "sightline.datasets.coco:read_coco",
     "camvid": "sightline.datasets.camvid:read_camvid",
+    "voc": "sightline.datasets.voc:read_voc",
+    "cityscapes": "sightline.datasets.cityscapes:read_fine",
+    "cityscapes_coarse": "sightline.datasets.cityscapes:read_coarse",
+    "ade20k": "sightline.datasets.ade20k:read_ade20k",
+    "coco_stuff": "sightline.datasets.coco_stuff:read_coco_stuff",
 }
 
 Colours = Mapping[str, Any] | Sequence[Any] | str | Path | None

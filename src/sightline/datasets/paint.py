@@ -40,8 +40,8 @@ def polygon_mask(points: NDArray[np.float64], size: tuple[int, int]) -> tuple[Wi
     h, w = max(int(high[1] - low[1]), 0), max(int(high[0] - low[0]), 0)
     if len(points) < 3 or not h or not w:
         return window, np.zeros((h, w), bool)
-    rle = coco.frPyObjects([(points - low).ravel().tolist()], h, w)
-    return window, coco.decode(rle)[:, :, 0].astype(bool)
+    (rle,) = coco.frPyObjects([(points - low).ravel().tolist()], h, w)
+    return window, coco.decode(rle).astype(bool)
 
 
 def runs_mask(runs: Runs, labels: Polygons) -> tuple[Window, NDArray[np.bool_]]:

@@ -17,7 +17,7 @@ from sightline.media.labels import labels_from_colours, read_labels
 IGNORE = 255
 
 
-def read_picture(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
+def read_picture(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of a record's picture, `(H, W, C)` uint8, uint16 or float32; errors name the file."""
     return read_image(record.image.path, page=record.image.page, max_pixels=max_pixels)
 
@@ -59,7 +59,7 @@ def _mask(mask: MaskFile, num_classes: int, max_pixels: int) -> NDArray[np.uint8
     return _check_classes(values, mask.path, num_classes)
 
 
-def _painted(mask: MaskFile, max_pixels: int) -> NDArray[np.generic]:
+def _painted(mask: MaskFile, max_pixels: int) -> np.ndarray:
     assert mask.colours is not None
     picture = read_image(mask.path, page=mask.page, max_pixels=max_pixels)
     if picture.shape[2] != 3 or picture.dtype != np.uint8:
@@ -70,7 +70,7 @@ def _painted(mask: MaskFile, max_pixels: int) -> NDArray[np.generic]:
     return labels_from_colours(picture, mask.colours, name=str(mask.path))
 
 
-def _translate(values: NDArray[np.generic], table: Mapping[int, int], path: Path) -> NDArray[np.uint8]:
+def _translate(values: np.ndarray, table: Mapping[int, int], path: Path) -> NDArray[np.uint8]:
     ids = np.full(65_536, 254, np.uint8)  # 254 cannot be meant: it is looked up only where `known` is true
     known = np.zeros(65_536, bool)
     for value, number in table.items():
@@ -83,7 +83,7 @@ def _translate(values: NDArray[np.generic], table: Mapping[int, int], path: Path
     return ids[values]
 
 
-def _check_classes(ids: NDArray[np.generic], path: Path, num_classes: int) -> NDArray[np.uint8]:
+def _check_classes(ids: np.ndarray, path: Path, num_classes: int) -> NDArray[np.uint8]:
     top = max(num_classes, 2)
     bad = (ids != IGNORE) & ((ids < 0) | (ids >= top))
     if bad.any():
@@ -91,7 +91,7 @@ def _check_classes(ids: NDArray[np.generic], path: Path, num_classes: int) -> ND
     return ids.astype(np.uint8, copy=False)
 
 
-def _unknown_value(values: NDArray[np.generic], bad: NDArray[np.bool_], path: Path, expected: str) -> SightlineError:
+def _unknown_value(values: np.ndarray, bad: NDArray[np.bool_], path: Path, expected: str) -> SightlineError:
     row, column = np.argwhere(bad)[0].tolist()
     return SightlineError(
         f"{path} holds the value {values[row, column]} at row {row}, column {column} ({int(bad.sum())} such pixels); "

@@ -88,14 +88,14 @@ class Counting:
         self.dtypes: Counter[str] = Counter()
         self.channels: Counter[int] = Counter()
         self.low, self.high = np.inf, -np.inf
-        self.values: list[NDArray[np.generic]] = []
+        self.values: list[np.ndarray] = []
         self.moments: dict[int, list[Any]] = {}  # channels -> [pixels, sums, sums of squares]
         self.class_pixels = np.zeros(256, np.int64)
         self.class_pictures = np.zeros(256, np.int64)
         self.classes, self.labelled = classes, 0
         self.objects: list[float] = []
 
-    def picture(self, image: NDArray[np.generic]) -> None:
+    def picture(self, image: np.ndarray) -> None:
         """Count one picture `(H, W, C)`."""
         height, width, channels = image.shape
         self.sizes.append((height, width))

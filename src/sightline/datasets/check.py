@@ -1,0 +1,170 @@
+"""Every fault of a folder in one pass: each picture and mask is decoded in full before an hour of training is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.datasets.open import Colours, Splits, look_into, with_splits
+from sightline.datasets.read import IGNORE, read_labels_of, read_picture
+from sightline.datasets.records import DataSet, MaskFile, PixelRecord
+from sightline.datasets.splits import Val
+from sightline.datasets.survey import Fault
+from sightline.errors import SightlineError
+from sightline.files import write_text
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What `check` found; prints as a list, errors first."""
+
+    root: Path
+    format: str
+    pictures: int  # decoded in full
+    labelled: int  # label maps read in full
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Fault, ...]:
+        """Faults that must be repaired."""
+        return tuple(f for f in self.faults if f.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """Things that look suspicious."""
+        return tuple(f for f in self.faults if f.severity == "warning")
+
+    def __str__(self) -> str:
+        """A line a fault and a line of counts."""
+        lines = [f"{f.severity}: {f.sentence}" for f in (*self.errors, *self.warnings)]
+        number = f"{len(self.errors)} errors, {len(self.warnings)} warnings"
+        return "\n".join([*lines, f"{self.pictures} pictures and {self.labelled} label maps checked: {number}"])
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as values that JSON can hold."""
+        return {
+            "data": str(self.root),
+            "format": self.format,
+            "pictures": self.pictures,
+            "labelled": self.labelled,
+            "errors": len(self.errors),
+            "warnings": len(self.warnings),
+            "faults": [{"severity": f.severity, "path": str(f.path), "sentence": f.sentence} for f in self.faults],
+        }
+
+    def write(self, path: str | Path) -> Path:
+        """Write the list: JSON for `.json`, else a line a fault (severity, path and sentence between tabs)."""
+        if Path(path).suffix.lower() == ".json":
+            return write_text(path, json.dumps(self.as_json(), indent=1) + "\n")
+        return write_text(path, "".join(f"{f.severity}\t{f.path}\t{f.sentence}\n" for f in self.faults))
+
+
+def check(
+    data: DataSet | str | Path,
+    *,
+    format: str | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    colours: Colours = None,
+    splits: Splits = None,
+    val: Val = 0.2,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Faults:
+    """All faults of a data set or a folder: what cannot be read, matched, mapped to classes, or stands there twice.
+
+    The options are those of `open_dataset`, for a folder. progress: called with (done, all) after each picture.
+    Never raises for what is in the files; a folder that cannot be understood at all is one fault.
+    """
+    found: list[Fault] = []
+    if not isinstance(data, DataSet):
+        root = Path(data)
+        try:
+            survey = look_into(root, format=format, classes=classes, colours=colours, seed=seed)
+            found += survey.faults
+            data = with_splits(survey, splits=splits, val=val, seed=seed)
+        except SightlineError as error:
+            return Faults(root, format or "", 0, 0, (*found, Fault("error", root, str(error))))
+    examined = Examined(len(data.classes))
+    for done, record in enumerate(data.records, start=1):
+        examined.record(record)
+        if progress is not None:
+            progress(done, len(data.records))
+    faults = (*found, *examined.faults, *examined.duplicates(), *examined.empty())
+    return Faults(data.root, data.format, examined.pictures, examined.labelled, faults, data.notes)
+
+
+class Examined:
+    """What was seen while going through the records once."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.faults: list[Fault] = []
+        self.pictures = self.labelled = 0
+        self.without: list[Path] = []  # label maps with nothing but class 0 and pixels that are not scored
+        self.by_pixels: defaultdict[bytes, list[PixelRecord]] = defaultdict(list)
+
+    def record(self, record: PixelRecord) -> None:
+        """Decode one picture and its labels."""
+        try:
+            self.by_pixels[fingerprint(read_picture(record))].append(record)
+            self.pictures += 1
+        except SightlineError as error:
+            self.faults.append(Fault("error", record.image.path, str(error)))
+            return  # the size of the labels cannot be compared
+        if record.labels is not None:
+            self._labels(record, record.labels.path if isinstance(record.labels, MaskFile) else record.labels.source)
+
+    def _labels(self, record: PixelRecord, path: Path) -> None:
+        try:
+            ids = read_labels_of(record, self.classes)
+        except SightlineError as error:
+            self.faults.append(Fault("error", path, str(error)))
+            return
+        self.labelled += 1
+        if (ids == IGNORE).all():
+            self.faults.append(Fault("warning", path, f"{path} has no pixel that is scored: every value means 255"))
+        elif not ((ids > 0) & (ids != IGNORE)).any():
+            self.without.append(path)
+
+    def duplicates(self) -> list[Fault]:
+        """Pictures with equal pixels: a warning, an error when they stand in different splits."""
+        found: list[Fault] = []
+        for first, *others in self.by_pixels.values():
+            for other in others:
+                if other.split != first.split:
+                    how = f"one is in {first.split}, one in {other.split}, so the score would be too good; remove one"
+                    found.append(Fault("error", other.image.path, f"{other.key} has the pixels of {first.key}: {how}"))
+                else:
+                    found.append(
+                        Fault(
+                            "warning",
+                            other.image.path,
+                            f"{other.key} has the pixels of {first.key}; remove one of them",
+                        )
+                    )
+        return found
+
+    def empty(self) -> list[Fault]:
+        """One warning that counts the label maps without any object."""
+        if not self.without:
+            return []
+        count, share = len(self.without), len(self.without) / max(self.labelled, 1)
+        sentence = (
+            f"{count} of {self.labelled} label maps ({share:.0%}) hold no class above 0, the first is {self.without[0]}"
+        )
+        return [Fault("warning", self.without[0], f"{sentence}; remove them if they were never labelled")]
+
+
+def fingerprint(picture: np.ndarray) -> bytes:
+    """A hash of shape, type and pixels: equal for the same picture in another lossless file."""
+    digest = hashlib.blake2b(f"{picture.shape}{picture.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(picture).data)
+    return digest.digest()
