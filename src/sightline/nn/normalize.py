@@ -1,0 +1,80 @@
+"""From pictures in [0, 1] to what a network was trained on: the first layer of every network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """(image - mean) / std a channel, then zero outside each picture's valid size.
+
+    mean, std: one number a channel, in RGB order, for pictures in [0, 1]; `mean=None` passes pictures through.
+    bgr: swap red and blue afterwards, as weights converted from Caffe expect. Their pictures ran from 0 to 255:
+    write their mean and their std of 1 divided by 255.
+    The statistics are buffers that no checkpoint holds.
+    """
+
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = IMAGENET_MEAN,
+        std: Sequence[float] | None = IMAGENET_STD,
+        *,
+        bgr: bool = False,
+    ) -> None:
+        super().__init__()
+        self.bgr = bgr
+        columns = None
+        if mean is not None:
+            std = (1.0,) * len(mean) if std is None else std
+            if len(mean) != len(std) or min(std) <= 0:
+                raise UsageError(f"mean {tuple(mean)} and std {tuple(std)} need the same length, and a std above 0")
+            columns = torch.tensor([list(mean), list(std)], dtype=torch.float32)[:, :, None, None]
+        self.register_buffer("mean", None if columns is None else columns[0], persistent=False)
+        self.register_buffer("std", None if columns is None else columns[1], persistent=False)
+
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """`(B, C, H, W)` pictures in [0, 1] and their valid heights and widths `(B, 2)` to the network's input."""
+        x = images
+        if self.mean is not None and self.std is not None:
+            x = (x - self.mean) / self.std
+        if self.bgr:
+            x = x.flip(1)
+        if sizes is not None:
+            x = x * inside(sizes, x).to(x.dtype)
+        return x
+
+
+def inside(sizes: Tensor, images: Tensor) -> Tensor:
+    """True at the pixels of `(B, C, H, W)` padded `images` that lie within `sizes` `(B, 2)`; shape `(B, 1, H, W)`."""
+    rows = torch.arange(images.shape[-2], device=images.device) < sizes[:, :1]  # (B, H)
+    columns = torch.arange(images.shape[-1], device=images.device) < sizes[:, 1:]  # (B, W)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def for_channels(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+    """`mean` and `std` of colour pictures made to fit `channels`: for another count each becomes its average, repeated.
+
+    Raises `UsageError` when they have neither 3 numbers nor `channels`.
+    """
+    return _fit(mean, channels), _fit(std, channels)
+
+
+def _fit(values: Sequence[float] | None, channels: int) -> Sequence[float] | None:
+    if values is None or len(values) == channels:
+        return values
+    if len(values) != 3:
+        raise UsageError(f"mean and std have {len(values)} numbers for {channels} channels; give one for each channel")
+    return (sum(values) / 3,) * channels

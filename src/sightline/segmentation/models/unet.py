@@ -1,0 +1,420 @@
+"""U-Net.
+
+Paper: U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer & Brox 2015,
+arXiv:1505.04597).
+
+The idea: a contracting path of convolutions and pools learns what is where, roughly. An expansive path doubles the
+size step by step, and at each step joins the contracting path's map of that size, which still knows the edges. A few
+dozen annotated pictures suffice.
+
+Letters: B pictures, K classes, C channels, H x W pixels.
+
+Four forms:
+
+- `unet`, the one to start with: padded, batch norm, nearest upsampling to the size of the skip, joined as [up, skip].
+  Plain, or on any backbone as its contracting path; then it is layer for layer the Unet of
+  segmentation_models_pytorch. Pictures of any size.
+- `unet_valid`, the paper: no padding, so every answer saw only real pixels; the answer is smaller than the picture.
+  Departures, all shared with jvanvugt/pytorch-unet, whose files it loads: no ReLU after the up-convolutions, joined as
+  [up, skip]. Dropout of 0.5 ends the two deepest levels of the contracting path, where the released network has it.
+- `unet_same` and `unet_same_bilinear`: the padded layout with batch norm of most public files (Carvana and others);
+  joined as [skip, up]. Its names come from public checkpoints, its code is ours.
+
+Loads: segmentation_models_pytorch (`smp`), jvanvugt/pytorch-unet (`jvanvugt`), milesial/Pytorch-UNet (`milesial`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.backbones.build import backbone as build_backbone
+from sightline.backbones.contract import Backbone, Stage, deepest_at_each_stride
+from sightline.errors import UsageError
+from sightline.nn.conv import Norm, NormName, conv_norm_act, he_init, norm_named
+from sightline.nn.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, for_channels
+from sightline.ops.resize import centre_crop, resize
+from sightline.segmentation.answer import LabelMap
+from sightline.segmentation.contract import Scores, Target, decode
+from sightline.segmentation.losses import Criterion
+from sightline.weights.keymap import KeyMap
+
+# Parts -----------------------------------------------------------------------------------------------------------
+
+
+def double_conv(
+    in_channels: int, out_channels: int, *, middle: int | None = None, padded: bool = True, norm: Norm | None
+) -> nn.Sequential:
+    """Two 3x3 convolutions, each with its norm and ReLU; unpadded ones take two pixels off every side."""
+    middle = middle or out_channels
+    padding = 1 if padded else 0
+    return nn.Sequential(
+        conv_norm_act(in_channels, middle, padding=padding, norm=norm),
+        conv_norm_act(middle, out_channels, padding=padding, norm=norm),
+    )
+
+
+class Contract(nn.Module):
+    """The contracting path: double convolutions with a 2x2 max-pool between them. It is a backbone.
+
+    widths: channels of each level, the first at the picture's size. dropout: after the last two levels.
+    ceil: uneven sizes round up, so that any picture passes. Stages: `level1`, `level2`, ...
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        widths: Sequence[int],
+        *,
+        padded: bool = True,
+        norm: Norm | None = nn.BatchNorm2d,
+        ceil: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        channels = (in_channels, *widths)
+        self.levels = nn.ModuleList(
+            double_conv(a, b, padded=padded, norm=norm) for a, b in zip(channels, widths, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2, ceil_mode=ceil)
+        self.dropout = nn.Dropout(dropout)
+        self.stages = tuple(Stage(f"level{i + 1}", width, 2**i) for i, width in enumerate(widths))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """`(B, C, H, W)` to one map a level."""
+        maps, x = {}, images
+        for i, (level, stage) in enumerate(zip(self.levels, self.stages)):
+            x = level(x if i == 0 else self.pool(x))
+            if i >= len(self.levels) - 2:
+                x = self.dropout(x)
+            maps[stage.name] = x
+        return maps
+
+
+class Expand(nn.Module):
+    """One step of the expansive path: twice the size, the skip joined, a double convolution.
+
+    up: `nearest` copies to the skip's very size; `bilinear` doubles with corners aligned; `transposed` learns a 2x2
+    up-convolution that halves the channels. Where sizes differ after `bilinear` or `transposed`, the larger skip of an
+    unpadded path is cropped at the centre, and the smaller map of a padded path is filled up with zeros.
+    """
+
+    def __init__(
+        self,
+        deep: int,
+        skip: int,
+        out: int,
+        *,
+        up: Literal["nearest", "bilinear", "transposed"] = "nearest",
+        skip_first: bool = False,
+        middle: int | None = None,
+        padded: bool = True,
+        norm: Norm | None = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.rule, self.skip_first, self.padded = up, skip_first, padded
+        self.up = nn.ConvTranspose2d(deep, deep // 2, 2, 2) if up == "transposed" else None
+        joined = (deep // 2 if up == "transposed" else deep) + skip
+        self.convs = double_conv(joined, out, middle=middle, padded=padded, norm=norm)
+
+    def forward(self, x: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
+        """`(B, deep, H, W)` and its skip (None: nothing is joined) to `(B, out, *size)`."""
+        if self.up is not None:
+            x = self.up(x)
+        elif self.rule == "bilinear":
+            x = resize(x, (2 * x.shape[-2], 2 * x.shape[-1]), rule="align_corners")
+        else:
+            x = resize(x, size, rule="nearest")
+        if skip is not None and self.rule != "nearest":
+            if self.padded:
+                x = pad_to(x, skip.shape[-2:])
+            else:
+                skip = centre_crop(skip, x.shape[-2:])
+        if skip is not None:
+            x = torch.cat([skip, x] if self.skip_first else [x, skip], dim=1)
+        return self.convs(x)
+
+
+def pad_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Zeros around `(B, C, H, W)`: half of what is missing, rounded down, at the top and left, the rest opposite."""
+    dy, dx = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    return F.pad(x, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])
+
+
+# The network -----------------------------------------------------------------------------------------------------
+
+
+class UNet(nn.Module):
+    """A contracting path, an expansive path, a classifier of every pixel.
+
+    contract: any backbone. expand: one step for each halving between the picture (or the backbone's finest map) and
+    the deepest map, coarse to fine. head: the last map to K logits.
+    """
+
+    HEAD = ("head.",)  # layers that depend on the number of classes
+
+    def __init__(
+        self,
+        contract: Backbone,
+        expand: Sequence[Expand],
+        head: nn.Module,
+        *,
+        normalize: Normalize,
+        criterion: Criterion | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.contract = contract
+        self.expand = nn.ModuleList(expand)
+        self.head = head
+        self.criterion = criterion or Criterion()
+        stages = deepest_at_each_stride(contract.stages)
+        self.deepest = stages[-1]
+        self.skips = {stage.stride: stage.name for stage in stages[:-1]}
+
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
+        """See: `(B, C, H, W)` pictures in [0, 1] to `(B, K, H, W)` logits (unpadded: smaller, centred)."""
+        height, width = images.shape[-2:]
+        maps = self.contract(self.normalize(images, sizes))
+        x, stride = maps[self.deepest.name], self.deepest.stride
+        for step in self.expand:
+            stride //= 2
+            skip = maps[self.skips[stride]] if stride in self.skips else None
+            size = (-(-height // stride), -(-width // stride)) if skip is None else skip.shape[-2:]
+            x = step(x, skip, size)
+        return Scores(self.head(x))
+
+    def losses(self, out: Scores, targets: Target) -> dict[str, Tensor]:
+        """Learn: the criterion's named terms."""
+        return self.criterion(out, targets)
+
+    def decode(self, out: Scores, *, classes: Sequence[str] = ()) -> list[LabelMap]:
+        """Say: one label map a picture."""
+        return decode(out, classes=classes)
+
+
+class ValidUNet(UNet):
+    """The unpadded network. Its answer lacks `margin` pixels on each side, and its pictures have a legal size.
+
+    A size is legal when every pool meets even numbers: `smallest` plus a multiple of `step` (188, 204, 220 ... for the
+    paper's five levels, which answer 4, 20, 36 ... pixels).
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        expand: Sequence[Expand],
+        head: nn.Module,
+        *,
+        normalize: Normalize,
+        criterion: Criterion | None = None,
+    ) -> None:
+        super().__init__(contract, expand, head, normalize=normalize, criterion=criterion)
+        self.step = 2 ** (len(contract.levels) - 1)
+        self.margin = 6 * self.step - 4
+        self.smallest = 2 * self.margin + min(4, self.step)
+
+    def legal_size(self, answer: int) -> int:
+        """The smallest legal height or width of a picture whose answer covers `answer` pixels."""
+        return self.smallest + max(0, -(-(answer + 2 * self.margin - self.smallest) // self.step)) * self.step
+
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
+        """See: `(B, C, H, W)` pictures of a legal size to `(B, K, H - 2 margin, W - 2 margin)` logits."""
+        for name, size in (("height", images.shape[-2]), ("width", images.shape[-1])):
+            if size < self.smallest or (size - self.smallest) % self.step != 0:
+                raise UsageError(
+                    f"{name} {size} does not fit this unpadded U-Net: it takes {self.smallest} + {self.step} k pixels, "
+                    f"so crop the picture or mirror it out to {self.legal_size(size - 2 * self.margin)}"
+                )
+        return super().forward(images, sizes=sizes, targets=targets)
+
+
+# Builders --------------------------------------------------------------------------------------------------------
+
+
+def unet(
+    num_classes: int = 2,
+    *,
+    in_channels: int = 3,
+    backbone: str | None = None,
+    backbone_weights: str | None = None,
+    width: int = 32,
+    depth: int = 5,
+    decoder: Sequence[int] = (256, 128, 64, 32, 16),
+    norm: NormName = "batch",
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
+) -> UNet:
+    """The U-Net to start with; pictures of any size.
+
+    num_classes: 1 for one logit a pixel. backbone: a name that `sightline.backbones.build.backbone` knows, or None for
+    the plain contracting path of `depth` levels with `width` channels in the first, doubled at each level.
+    backbone_weights: published weights of the backbone, by name or file. decoder: channels of the steps up from a
+    backbone, coarse to fine. norm: of the decoder, and of the plain contracting path. mean, std: see `Normalize`.
+    """
+    if backbone is None:
+        contract = Contract(in_channels, [width * 2**i for i in range(depth)], norm=norm_named(norm), ceil=True)
+        outs = [stage.channels for stage in contract.stages[-2::-1]]
+    else:
+        contract = build_backbone(backbone, in_channels=in_channels, weights=backbone_weights)
+        outs = list(decoder)
+    steps = expansive_path(contract.stages, outs, norm=norm_named(norm))
+    channels = outs[len(steps) - 1] if steps else contract.stages[-1].channels
+    kernel = 1 if backbone is None else 3
+    head = nn.Conv2d(channels, num_classes, kernel, padding=kernel // 2)
+    net = UNet(contract, steps, head, normalize=Normalize(*for_channels(mean, std, in_channels)))
+    for part in (net.expand, net.head) if backbone else (net,):
+        he_init(part)
+    return net
+
+
+def expansive_path(stages: Sequence[Stage], outs: Sequence[int], *, norm: Norm) -> list[Expand]:
+    """One nearest-upsampling step for each halving down to the deepest stage, of `outs` channels, coarse to fine."""
+    stages = deepest_at_each_stride(stages)
+    skips = {stage.stride: stage.channels for stage in stages[:-1]}
+    deep, stride = stages[-1].channels, stages[-1].stride
+    steps = []
+    while stride > 1:
+        stride //= 2
+        if len(steps) == len(outs):
+            raise UsageError(
+                f"decoder has {len(outs)} numbers, but this backbone shrinks {stages[-1].stride} times: "
+                "give one number for each halving"
+            )
+        out = outs[len(steps)]
+        steps.append(Expand(deep, skips.get(stride, 0), out, norm=norm))
+        deep = out
+    return steps
+
+
+def unet_valid(
+    num_classes: int = 2,
+    *,
+    in_channels: int = 1,
+    width: int = 64,
+    depth: int = 5,
+    dropout: float = 0.5,
+    mean: Sequence[float] | None = (0.5,),
+    std: Sequence[float] | None = (0.5,),
+) -> ValidUNet:
+    """The paper's network: unpadded, no batch norm, learned 2x2 up-convolutions, cropped skips (31,030,658 parameters).
+
+    depth: levels; sizes follow from it, see `ValidUNet`. mean, std: None passes pictures through.
+    """
+    widths = [width * 2**i for i in range(depth)]
+    steps = [
+        Expand(deep, skip, skip, up="transposed", padded=False, norm=None)
+        for deep, skip in zip(widths[:0:-1], widths[-2::-1])
+    ]
+    net = ValidUNet(
+        Contract(in_channels, widths, padded=False, norm=None, dropout=dropout),
+        steps,
+        nn.Conv2d(width, num_classes, 1),
+        normalize=Normalize(*for_channels(mean, std, in_channels)),
+    )
+    he_init(net)
+    return net
+
+
+def unet_same(
+    num_classes: int = 2,
+    *,
+    in_channels: int = 3,
+    width: int = 64,
+    depth: int = 5,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> UNet:
+    """The padded public layout with learned 2x2 up-convolutions (31,037,698 parameters); sides of 2^(depth-1) and more.
+
+    mean, std: its public weights took pictures in [0, 1] as they are.
+    """
+    widths = [width * 2**i for i in range(depth)]
+    steps = [
+        Expand(deep, skip, skip, up="transposed", skip_first=True) for deep, skip in zip(widths[:0:-1], widths[-2::-1])
+    ]
+    return _same(widths, steps, num_classes, in_channels, mean, std)
+
+
+def unet_same_bilinear(
+    num_classes: int = 2,
+    *,
+    in_channels: int = 3,
+    width: int = 64,
+    depth: int = 5,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> UNet:
+    """The padded public layout with bilinear upsampling, corners aligned, and halved widths (17,263,042 parameters)."""
+    widths = [width * 2**i for i in range(depth)]
+    widths[-1] //= 2
+    steps, deep = [], widths[-1]
+    for level in range(depth - 2, -1, -1):
+        joined, out = deep + widths[level], widths[level] // 2 if level else width
+        steps.append(Expand(deep, widths[level], out, up="bilinear", skip_first=True, middle=joined // 2))
+        deep = out
+    return _same(widths, steps, num_classes, in_channels, mean, std)
+
+
+def _same(
+    widths: Sequence[int],
+    steps: Sequence[Expand],
+    num_classes: int,
+    in_channels: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> UNet:
+    head = nn.Conv2d(widths[0], num_classes, 1)
+    net = UNet(Contract(in_channels, widths), steps, head, normalize=Normalize(*for_channels(mean, std, in_channels)))
+    he_init(net)
+    return net
+
+
+# Public names ----------------------------------------------------------------------------------------------------
+
+KEY_MAPS = (
+    KeyMap(
+        "milesial",
+        (
+            ("inc.double_conv.0.{rest}", "contract.levels.0.0.0.{rest}"),
+            ("inc.double_conv.1.{rest}", "contract.levels.0.0.1.{rest}"),
+            ("inc.double_conv.3.{rest}", "contract.levels.0.1.0.{rest}"),
+            ("inc.double_conv.4.{rest}", "contract.levels.0.1.1.{rest}"),
+            ("down{i}.maxpool_conv.1.double_conv.0.{rest}", "contract.levels.{i}.0.0.{rest}"),
+            ("down{i}.maxpool_conv.1.double_conv.1.{rest}", "contract.levels.{i}.0.1.{rest}"),
+            ("down{i}.maxpool_conv.1.double_conv.3.{rest}", "contract.levels.{i}.1.0.{rest}"),
+            ("down{i}.maxpool_conv.1.double_conv.4.{rest}", "contract.levels.{i}.1.1.{rest}"),
+            ("up{i+1}.up.{rest}", "expand.{i}.up.{rest}"),
+            ("up{i+1}.conv.double_conv.0.{rest}", "expand.{i}.convs.0.0.{rest}"),
+            ("up{i+1}.conv.double_conv.1.{rest}", "expand.{i}.convs.0.1.{rest}"),
+            ("up{i+1}.conv.double_conv.3.{rest}", "expand.{i}.convs.1.0.{rest}"),
+            ("up{i+1}.conv.double_conv.4.{rest}", "expand.{i}.convs.1.1.{rest}"),
+            ("outc.conv.{rest}", "head.{rest}"),
+        ),
+        ignore=("mask_values",),
+    ),
+    KeyMap(
+        "jvanvugt",
+        (
+            ("down_path.{i}.block.0.{rest}", "contract.levels.{i}.0.0.{rest}"),
+            ("down_path.{i}.block.2.{rest}", "contract.levels.{i}.1.0.{rest}"),
+            ("up_path.{i}.up.{rest}", "expand.{i}.up.{rest}"),
+            ("up_path.{i}.conv_block.block.0.{rest}", "expand.{i}.convs.0.0.{rest}"),
+            ("up_path.{i}.conv_block.block.2.{rest}", "expand.{i}.convs.1.0.{rest}"),
+            ("last.{rest}", "head.{rest}"),
+        ),
+    ),
+    KeyMap(
+        "smp",
+        (
+            ("encoder.{rest}", "contract.{rest}"),
+            ("decoder.blocks.{i}.conv1.{rest}", "expand.{i}.convs.0.{rest}"),
+            ("decoder.blocks.{i}.conv2.{rest}", "expand.{i}.convs.1.{rest}"),
+            ("segmentation_head.0.{rest}", "head.{rest}"),
+        ),
+    ),
+)
