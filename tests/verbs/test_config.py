@@ -1,5 +1,6 @@
 """Layers of options: a YAML file means what the same characters mean on the command line."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,21 @@ def test_what_print_config_writes_reads_back(tmp_path_factory: pytest.TempPathFa
         return
     path = _file(tmp_path_factory.mktemp("yaml"), as_yaml(layer(("command line", {"run": text, "seed": 3}))))
     assert read_yaml(path) == {"run": text, "seed": "3"}
+
+
+def test_the_table_is_the_signature_of_train() -> None:
+    from sightline.cli.train import train as command
+    from sightline.verbs.config import NESTED, TRAIN
+    from sightline.verbs.train import train as verb
+
+    table = {option.name: option.default for option in TRAIN} | {f"{family}_values": None for family in NESTED}
+    of_verb = {p.name: p.default for p in inspect.signature(verb).parameters.values()}
+    of_command = {p.name: p.default for p in inspect.signature(command).parameters.values()}
+    assert of_verb.pop("say", None) is None
+    for positional in ("model", "data"):
+        assert of_verb.pop(positional) is None
+        assert of_command.pop(positional) is None
+    for only_here in ("config", "print_config", "json"):
+        assert not of_command.pop(only_here)
+    assert of_verb == table
+    assert of_command == table

@@ -11,6 +11,7 @@ Exit codes: 0 done, 1 the work failed, 2 the command was wrong, 130 interrupted,
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from sightline.errors import SightlineError, UsageError, did_you_mean
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, `sys.argv` by default."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a sign must not end a training
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))

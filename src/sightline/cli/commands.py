@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sightline.cli.show import answer, columns
+from sightline.cli.show import Json, Ticker, answer, columns
+from sightline.cli.tokens import numbers
 
-Json = Annotated[bool, Parameter(help="print one JSON object on stdout and nothing else", show_default=False)]
+OnError = Annotated[Literal["stop", "skip"], Parameter(help="at a file that cannot be read: stop, or skip and say so")]
+_TILE = "side of the tiles a picture is cut into, 0: never; when open: only pictures above 4 megapixels"
+_OVERLAP = "share of a tile that neighbours have in common"
+_FLIPS = "views that are averaged: none, h (mirrored) or hv (upside down too)"
+_SCALES = "sizes that are averaged, relative to the picture's own, such as 0.75,1,1.25"
 
 
 def models(
@@ -20,25 +25,108 @@ def models(
 ) -> None:
     """List the systems: name, task, size, paper.
 
-    PATTERN may hold * and ?; a plain word fits anywhere in the name: sightline models unet
+    PATTERN may hold * and ?; a plain word fits anywhere in the name.
     """
     from sightline.verbs import models as verbs
 
-    rows = verbs.models(pattern, task=task)
-    text = columns([(r.name, r.task, f"{r.parameters / 1e6:.1f} M", r.paper) for r in rows], right=(2,))
-    nothing = f"no model fits '{pattern}'; `sightline models` lists all"
+    def table(rows: list[verbs.ModelRow]) -> str:
+        lines = [(row.name, row.task, f"{row.parameters / 1e6:.1f} M", row.paper) for row in rows]
+        return columns(lines, right=(2,)) or f"no model fits '{pattern}'; `sightline models` lists all"
+
     answer(
-        lambda: text or nothing,
+        lambda: verbs.models(pattern, task=task),
         as_json=json,
-        to_json=lambda _: {"models": [row.to_json() for row in rows]},
+        to_text=table,
+        to_json=lambda rows: {"models": [row.to_json() for row in rows]},
     )
 
 
 def info(model: str, *, json: Json = False) -> None:
-    """Tell all about one system: paper, departures from it, parameters, builder values, published weights."""
+    """Tell all about one system: paper, departures from it, values, weights."""
     from sightline.verbs import models as verbs
 
     answer(lambda: verbs.info(model), as_json=json)
+
+
+def evaluate(
+    run: str,
+    data: str,
+    *,
+    split: Annotated[str | None, Parameter(help="train, val, test or all; test, else val, when open")] = None,
+    format: Annotated[str | None, Parameter(help="the data set's format; recognised from the folder when open")] = None,
+    val: Annotated[str, Parameter(help="what to score where neither the run nor the data knows a split")] = "0.2",
+    seed: Annotated[int | None, Parameter(help="of that split; the run's own when open")] = None,
+    tile: Annotated[int | None, Parameter(help=_TILE)] = None,
+    overlap: Annotated[float, Parameter(help=_OVERLAP)] = 0.5,
+    flips: Annotated[str, Parameter(help=_FLIPS)] = "none",
+    scales: Annotated[str, Parameter(help=_SCALES)] = "1",
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
+    on_error: OnError = "stop",
+    json: Json = False,
+) -> None:
+    """Score a run on labelled data, every picture at its own size."""
+    from sightline.verbs import evaluate as verbs
+
+    def work() -> verbs.Evaluation:
+        with Ticker() as tick:
+            return verbs.evaluate(
+                run, data, split=split, format=format, val=val, seed=seed, tile=tile, overlap=overlap, flips=flips,
+                scales=numbers("scales", scales), device=device, on_error=on_error, progress=tick,
+            )  # fmt: skip
+
+    answer(work, as_json=json)
+
+
+def predict(
+    run: str,
+    source: Annotated[list[str], Parameter(help="files, folders, globs, videos, or a camera's number")],
+    *,
+    out: Annotated[Path, Parameter(help="the folder for pictures and labels")] = Path("out"),
+    tile: Annotated[int | None, Parameter(help=_TILE)] = None,
+    overlap: Annotated[float, Parameter(help=_OVERLAP)] = 0.5,
+    flips: Annotated[str, Parameter(help=_FLIPS)] = "none",
+    scales: Annotated[str, Parameter(help=_SCALES)] = "1",
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
+    on_error: OnError = "stop",
+    json: Json = False,
+) -> None:
+    """Answer for every picture of the sources; each answer is saved as it comes."""
+    from sightline.verbs import predict as verbs
+
+    skipped: dict[str, str] = {}
+
+    def work() -> list[dict[str, Any]]:
+        found = verbs.predict(
+            run, source[0] if len(source) == 1 else source, out=out, tile=tile, overlap=overlap, flips=flips,
+            scales=numbers("scales", scales), device=device, on_error=on_error, skipped=skipped,
+        )  # fmt: skip
+        done = []
+        with Ticker() as tick:
+            for one in found:
+                done.append(one.to_dict())
+                tick(f"{len(done)} {one.name}")
+        return done
+
+    def told(done: list[dict[str, Any]]) -> str:
+        left_out = [f"skipped {name}: {reason}" for name, reason in skipped.items()]
+        return "\n".join([*left_out, f"{len(done)} answers in {out}"])
+
+    def as_object(done: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"run": run, "out": str(out), "answers": done, "skipped": skipped}
+
+    answer(work, as_json=json, to_text=told, to_json=as_object)
+
+
+def compare(
+    runs: Annotated[list[str], Parameter(help="folders of runs, two or more")],
+    *,
+    out: Annotated[Path, Parameter(help="the page to write")] = Path("compare.html"),
+    json: Json = False,
+) -> None:
+    """Put finished runs side by side: a table here, curves and classes in a page."""
+    from sightline.verbs import compare as verbs
+
+    answer(lambda: verbs.compare(runs, out=out), as_json=json, to_text=lambda found: f"{found}\n\nwrote {found.page}")
 
 
 def doctor(*, json: Json = False) -> None:
@@ -53,8 +141,19 @@ def init(
     *,
     force: Annotated[bool, Parameter(help="write over a file that is there", show_default=False)] = False,
 ) -> None:
-    """Write a commented configuration with every option of train, its default and what it does."""
+    """Write a commented configuration: every option of train, and what it does."""
     from sightline.verbs import init as verbs
 
     path = verbs.init(file, force=force)
     print(f"wrote {path}\nnext: fill in model and data, then\n  sightline train config={path}")
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="the run's folder")] = Path("runs/demo"),
+    json: Json = False,
+) -> None:
+    """Train, score and predict on bundled pictures in about a minute."""
+    from sightline.verbs import demo as verbs
+
+    answer(lambda: verbs.demo(out=out), as_json=json)

@@ -20,60 +20,41 @@ class Verb:
 
 
 VERBS: tuple[Verb, ...] = (
-    Verb("models", "[PATTERN]", "List the systems: name, task, size, paper.", "sightline.cli.commands:models"),
-    Verb(
-        "info", "MODEL", "Tell all about one system: paper, departures, values, weights.", "sightline.cli.commands:info"
-    ),
-    Verb(
-        "train",
-        "MODEL DATA [key=value ...]",
-        "Train on your data; writes a run folder with a report.",
-        "sightline.cli.train:train",
-    ),
-    Verb("evaluate", "RUN DATA", "Score a run on labelled data.", "sightline.cli.commands:evaluate"),
-    Verb(
-        "predict",
-        "RUN SOURCE ...",
-        "Answer for files, folders, videos; writes pictures and labels.",
-        "sightline.cli.commands:predict",
-    ),
-    Verb("compare", "RUN RUN ...", "Put runs side by side, in a table and a page.", "sightline.cli.commands:compare"),
-    Verb(
-        "data",
-        "info|check|convert DATA",
-        "Look at a data set, find its faults, write it in another format.",
-        "sightline.cli.data:app",
-    ),
-    Verb("demo", "", "Train, score and predict on bundled pictures in about a minute.", "sightline.cli.commands:demo"),
-    Verb(
-        "doctor", "", "Say what this machine has: versions, devices, codecs, extras.", "sightline.cli.commands:doctor"
-    ),
-    Verb("init", "[FILE]", "Write a commented configuration to start from.", "sightline.cli.commands:init"),
+    Verb("models", "[PATTERN]", "list the systems: name, task, size, paper", "sightline.cli.commands:models"),
+    Verb("info", "MODEL", "all about one: paper, departures, values", "sightline.cli.commands:info"),
+    Verb("train", "MODEL DATA ...", "train on your data; makes a run with a page", "sightline.cli.train:train"),
+    Verb("evaluate", "RUN DATA", "score a run on labelled data", "sightline.cli.commands:evaluate"),
+    Verb("predict", "RUN SOURCE ...", "answer for files, folders, videos", "sightline.cli.commands:predict"),
+    Verb("compare", "RUN RUN ...", "put runs side by side, in a table and a page", "sightline.cli.commands:compare"),
+    Verb("data", "info|check|convert DATA", "look at a data set, find faults, convert it", "sightline.cli.data:app"),
+    Verb("demo", "", "train and predict on bundled pictures, a minute", "sightline.cli.commands:demo"),
+    Verb("doctor", "", "what this machine has, and what is missing", "sightline.cli.commands:doctor"),
+    Verb("init", "[FILE]", "write a commented configuration to start from", "sightline.cli.commands:init"),
 )
 
 _HEAD = """\
-sightline reads pictures and clips: train, score and use the landmark vision systems.
+sightline reads pictures and clips: train, score and use the landmark systems.
 
-usage: sightline VERB ... [key=value ...]      (or --key value)
+usage: sightline VERB ... [key=value ...]        (--key value is the same)
 
 """
 
 _TAIL = """
-  sightline VERB --help     everything a verb can be told
-  sightline --version       the version
-  --json                    on verbs that answer: one JSON object on stdout and nothing else
+  sightline VERB --help          everything a verb can be told
+  sightline --version            the version
+  --json                         on verbs that answer: one JSON object, no more
 
-start here:  sightline demo
-your data:   sightline data check DATA  &&  sightline train unet DATA
+start here   sightline demo
+your data    sightline data check DATA, then sightline train unet DATA
 
-exit codes: 0 done, 1 the work failed, 2 the command was wrong, 130 interrupted
+exit codes   0 done, 1 the work failed, 2 the command was wrong, 130 interrupted
 """
 
 
 def overview() -> str:
     """The text of `sightline --help`."""
     width = max(len(f"{verb.name} {verb.usage}") for verb in VERBS)
-    lines = [f"  {f'{verb.name} {verb.usage}':<{width}}   {verb.about}" for verb in VERBS]
+    lines = [f"  {f'{verb.name} {verb.usage}':<{width}}  {verb.about}" for verb in VERBS]
     return _HEAD + "\n".join(lines) + "\n" + _TAIL
 
 

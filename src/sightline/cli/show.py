@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+Json = Annotated[bool, Parameter(help="print one JSON object on stdout and nothing else", show_default=False)]
 
 
-def answer(work: Callable[[], Any], *, as_json: bool, to_json: Callable[[Any], Any] | None = None) -> Any:
+def answer(
+    work: Callable[[], Any],
+    *,
+    as_json: bool,
+    to_text: Callable[[Any], str] = str,
+    to_json: Callable[[Any], Any] | None = None,
+) -> Any:
     """Do the work, print what it answers, and return it.
 
     With `as_json`, whatever the work prints goes to stderr, and stdout gets one JSON object: `to_json` of the answer,
-    its own `to_json()` by default.
+    its own `to_json()` by default. Of several processes that train together, the first one speaks.
     """
-    if not as_json:
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
         result = work()
-        print(result)
+    if os.environ.get("RANK", "0") != "0":
         return result
-    with redirect_stdout(sys.stderr):
-        result = work()
+    if as_json:
         plain = to_json(result) if to_json else result.to_json()
-    print(json.dumps(jsonable(plain), ensure_ascii=False, allow_nan=False))
+        print(json.dumps(jsonable(plain), ensure_ascii=False, allow_nan=False))
+    else:
+        print(to_text(result))
     return result
 
 
@@ -72,7 +84,9 @@ class Ticker:
             print(text, file=sys.stderr, flush=True)
             self.last = now
 
-    def close(self) -> None:
-        """Clear the line."""
-        if self.live:
+    def __enter__(self) -> Ticker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:  # the line was only for the time being
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)

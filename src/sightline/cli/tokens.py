@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.errors import UsageError
+
 if TYPE_CHECKING:
     from cyclopts import App
     from cyclopts.argument import ArgumentCollection
@@ -69,6 +71,14 @@ def nested(values: Mapping[str, str] | None) -> dict[str, Any]:
     from sightline.verbs.config import nested_value
 
     return {key: nested_value(text) for key, text in (values or {}).items()}
+
+
+def numbers(name: str, text: str) -> tuple[float, ...]:
+    """Numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{name} must be numbers separated by commas, such as 0.75,1,1.25; got '{text}'") from None
 
 
 def _root(key: str) -> str:

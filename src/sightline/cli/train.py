@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,23 +18,37 @@ _CALL = Group.create_ordered("This call")
 
 def _told(name: str) -> Parameter:
     option = train_option(name)
-    return Parameter(help=option.about, group=_GROUPS[option.group], show_default=bool(option.default))
+    return Parameter(help=option.about, group=_GROUPS[option.group], show_default=_says_something(option.default))
+
+
+def _says_something(default: object) -> bool:
+    return default is not None and default is not False
+
+
+def _here(about: str) -> Parameter:
+    return Parameter(help=about, group=_CALL, show_default=False)
+
+
+def _family(name: str) -> Parameter:
+    return Parameter(name=f"--{name}", show=False)  # the description tells of them
 
 
 def train(
-    model: Annotated[str, Parameter(help="a name of `sightline models`")],
-    data: Annotated[str, Parameter(help="a folder of pictures and masks, or a data set of a known format")],
+    model: Annotated[str | None, Parameter(help="a name of `sightline models`")] = None,
+    data: Annotated[str | None, Parameter(help="a folder of pictures and masks, or data of a known format")] = None,
     *,
     backbone: Annotated[str | None, _told("backbone")] = None,
     weights: Annotated[str | None, _told("weights")] = None,
     format: Annotated[str | None, _told("format")] = None,
     classes: Annotated[str | None, _told("classes")] = None,
     val: Annotated[str | None, _told("val")] = None,
+    intensity: Annotated[str | None, _told("intensity")] = None,
+    resize: Annotated[str | None, _told("resize")] = None,
     size: Annotated[str | None, _told("size")] = None,
     augment: Annotated[str | None, _told("augment")] = None,
     on_error: Annotated[Literal["stop", "skip"], _told("on_error")] = "stop",
     steps: Annotated[int | None, _told("steps")] = None,
-    epochs: Annotated[int | None, _told("epochs")] = None,
+    epochs: Annotated[float | None, _told("epochs")] = None,
     batch: Annotated[int | None, _told("batch")] = None,
     lr: Annotated[float | None, _told("lr")] = None,
     loss: Annotated[str | None, _told("loss")] = None,
@@ -46,34 +61,35 @@ def train(
     run: Annotated[str | None, _told("run")] = None,
     resume: Annotated[str | None, _told("resume")] = None,
     dry_run: Annotated[bool, _told("dry_run")] = False,
-    model_values: Annotated[dict[str, str] | None, Parameter(name="--model", show=False, help=NESTED["model"])] = None,
-    train_values: Annotated[dict[str, str] | None, Parameter(name="--train", show=False, help=NESTED["train"])] = None,
-    config: Annotated[
-        Path | None, Parameter(help="a YAML file with any of these; `sightline init` writes one", group=_CALL)
-    ] = None,
-    print_config: Annotated[
-        bool,
-        Parameter(
-            help="print every option, its value and where it comes from, and stop", group=_CALL, show_default=False
-        ),
-    ] = False,
-    json: Annotated[
-        bool, Parameter(help="print one JSON object on stdout and nothing else", group=_CALL, show_default=False)
-    ] = False,
-) -> None:
-    """Train a system on your data; what you leave open is chosen from data and machine, with the reason.
+    model_values: Annotated[dict[str, str] | None, _family("model")] = None,
+    augment_values: Annotated[dict[str, str] | None, _family("augment")] = None,
+    train_values: Annotated[dict[str, str] | None, _family("train")] = None,
+    config: Annotated[Path | None, _here("a YAML file with any of these; `sightline init` writes one")] = None,
+    print_config: Annotated[bool, _here("print every option with its value and its source, and stop")] = False,
+    json: Annotated[bool, _here("print one JSON object on stdout and nothing else")] = False,
+) -> int:
+    """Train a system on your data; what you leave open is chosen, with the reason.
 
-    Values of the network's builder are written model.KEY=VALUE (`sightline info MODEL` lists them), values of the
-    training plan train.KEY=VALUE.
+    Single values are written with a dot, any number of them:
+      model.KEY=VALUE    of the network's builder: see sightline info MODEL
+      augment.KEY=VALUE  of the augmentation, such as augment.rotate=30
+      train.KEY=VALUE    of the training plan, such as train.optimizer=sgd
+
+    Ctrl-C finishes the step, saves, and says how to go on.
     """
     given = {name: value for name, value in locals().items() if name not in ("config", "print_config", "json")}
     if print_config:
         print(_resolved(given, config), end="")
-        return
+        return 0
     from sightline.verbs import train as verbs
 
-    given["model_values"], given["train_values"] = nested(model_values), nested(train_values)
-    answer(lambda: verbs.train(**given), as_json=json)
+    given |= {f"{family}_values": nested(given[f"{family}_values"]) for family in NESTED}
+    given["size"] = None if size is None else nested_value(size)
+    done = answer(lambda: verbs.train(**given, say=print), as_json=json)
+    if done.stopped == "interrupted":
+        print(f"interrupted; go on with: sightline train resume={done.folder}", file=sys.stderr)
+        return 130
+    return 0
 
 
 def _resolved(given: dict[str, Any], config: Path | None) -> str:

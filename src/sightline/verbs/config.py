@@ -40,40 +40,39 @@ class Setting:
 WHAT, DATA, LEARN, MACHINE, RUN = "What to train", "The data", "How it learns", "The machine", "The run"
 
 TRAIN: tuple[Option, ...] = (
-    Option(
-        "backbone", None, "a backbone by name, such as resnet50 or timm:convnext_tiny; the model's own when open", WHAT
-    ),
-    Option("weights", None, "start from this file or these published weights; from random numbers when open", WHAT),
+    Option("backbone", None, "by name, such as resnet50 or timm:convnext_tiny; the model's own when open", WHAT),
+    Option("weights", None, "start from this file or these published weights; random numbers when open", WHAT),
     Option("format", None, "the data set's format; recognised from the folder when open", DATA),
     Option("classes", None, "class names, comma-separated; as the data set says when open", DATA),
-    Option(
-        "val", None, "a folder, or the share (0 to 1) of pictures to validate on, when the data set has no split", DATA
-    ),
-    Option("size", None, "what the network sees at a time, in pixels: one side or HEIGHT,WIDTH", DATA),
+    Option("val", None, "to validate on where the data has no split: a share, a count or last(4); 0.2 when open", DATA),
+    Option("intensity", None, "dtype_max, window(LOW, HIGH), percentile(LOW, HIGH) or zscore", DATA),
+    Option("resize", None, "none, short(N), long(N) or exact(H, W), before everything else", DATA),
+    Option("size", None, "what the network sees at a time, in pixels: SIDE or HEIGHT,WIDTH", DATA),
     Option("augment", None, "none, light, medium or strong", DATA),
-    Option("on_error", "stop", "stop at a broken file, or skip it and say so in the report", DATA),
+    Option("on_error", "stop", "at a broken file: stop, or skip it and say so in the report", DATA),
     Option("steps", None, "optimiser steps; give this or epochs", LEARN),
     Option("epochs", None, "passes over the training pictures; give this or steps", LEARN),
     Option("batch", None, "pictures a step, over all devices", LEARN),
-    Option("lr", None, "peak learning rate", LEARN),
-    Option("loss", None, "ce, dice, focal or a weighted sum such as ce+0.5*dice", LEARN),
+    Option("lr", None, "highest learning rate", LEARN),
+    Option("loss", None, "ce, dice, focal, or a weighted sum such as ce+0.5*dice", LEARN),
     Option("seed", 0, "all randomness derives from it: same seed, same numbers", LEARN),
     Option("device", "auto", "auto, cpu, cuda, cuda:1 or mps", MACHINE),
-    Option("devices", 1, "devices to train on, in this machine", MACHINE),
+    Option("devices", 1, "devices of this machine to train on", MACHINE),
     Option("nodes", 1, "machines to train on", MACHINE),
     Option("workers", None, "processes that read pictures", MACHINE),
-    Option("precision", None, "fp32, tf32, bf16 or fp16; auto measures what is faster here", MACHINE),
+    Option("precision", None, "fp32, tf32, bf16, fp16, or auto: measure what is faster here", MACHINE),
     Option("run", None, "the run's folder; runs/MODEL-DATA when open", RUN),
-    Option("resume", None, "a run's folder: continue where it stopped", RUN),
+    Option("resume", None, "a run's folder: continue it where it stopped", RUN),
     Option("dry_run", False, "choose everything, say why, and stop before the first step", RUN),
 )
 """Every option of `train`, in the order people think of them."""
 
 NESTED: Mapping[str, str] = {
-    "model": "values of the model's builder (`sightline info MODEL` lists them)",
-    "train": "values of the training plan",
+    "model": "of the network's builder: `sightline info MODEL` lists them",
+    "augment": "of the augmentation, such as augment.rotate=30",
+    "train": "of the training plan, such as train.optimizer=sgd",
 }
-"""Families of options with a dot: `model.width=32`."""
+"""Families of values with a dot: `model.width=32`. `train` takes each as a mapping `FAMILY_values`."""
 
 
 def train_option(name: str) -> Option:
@@ -166,7 +165,7 @@ def yaml_value(value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(yaml_value(v) for v in value) + "]"
-    text = str(value)
+    text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
     plain = text and all(c.isalnum() or c in "_./-+*" for c in text) and text[0] not in "-*"
     return text if plain or isinstance(value, (int, float)) else json.dumps(text, ensure_ascii=False)
 
@@ -196,7 +195,7 @@ def _listed(node: Any, path: Path, line: int) -> str:
 
 
 def _kind(node: Any) -> str:
-    return {"sequence": "a list", "mapping": "a mapping", "scalar": "a single value"}.get(node.id, node.id)
+    return {"sequence": "a list", "mapping": "a mapping"}.get(node.id, "a single value")
 
 
 def _one_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 CORE = ("torch", "torchvision", "numpy", "scipy", "pillow", "tifffile", "safetensors", "timm", "pydantic", "cyclopts")
 CORE += ("pyyaml", "av", "pycocotools", "matplotlib")
@@ -177,13 +177,13 @@ def _pictures() -> dict[str, bool]:
 
     Image.init()
     can = {name: name in Image.OPEN for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")}
-    return can | {"WEBP": features.check("webp"), "JPEG": features.check("jpg")}
+    return can | {"WEBP": bool(features.check("webp")), "JPEG": bool(features.check("jpg"))}
 
 
 def _videos() -> dict[str, dict[str, bool]]:
     import av
 
-    def can(codec: str, mode: str) -> bool:
+    def can(codec: str, mode: Literal["r", "w"]) -> bool:
         try:
             av.Codec(codec, mode)
         except Exception:  # av raises its own classes, which moved between versions

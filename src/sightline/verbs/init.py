@@ -46,10 +46,8 @@ def commented(path: Path) -> str:
     parts = [_HEAD.format(name=path.as_posix())]
     for group, options in groupby(TRAIN, key=lambda option: option.group):
         parts.append(f"\n# {group}\n" + "".join(_line(option) for option in options))
-    parts.append(
-        "\n# Nested values\n" + "".join(f"# {name}.NAME: VALUE{'':<8}# {about}\n" for name, about in NESTED.items())
-    )
-    return "".join(parts)
+    families = [f"# {f'{name}.NAME: VALUE':<26}# a value {about}\n" for name, about in NESTED.items()]
+    return "".join([*parts, "\n# Single values, any number of them\n", *families])
 
 
 def _line(option: Option) -> str:
