@@ -1,0 +1,87 @@
+"""A tiny task for the tests of the loop: which of two stripes a picture has; importable by child processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.contracts import Batch
+from sightline.errors import SightlineError
+from sightline.ops.tree import register_dataclass
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Out:
+    logits: Tensor
+
+
+class Net(nn.Module):
+    """Convolution, batch norm and dropout: everything a resume can get wrong."""
+
+    def __init__(self, width: int = 4, *, dropout: float = 0.2, head_not_used: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(width, 2)
+        if head_not_used:
+            self.idle = nn.Linear(3, 3)
+
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Any = None) -> Out:
+        return Out(self.head(self.drop(F.relu(self.norm(self.stem(images))).mean((2, 3)))))
+
+    def losses(self, out: Out, targets: Tensor) -> dict[str, Tensor]:
+        return {"ce": F.cross_entropy(out.logits, targets), "size": 1e-3 * out.logits.square().mean()}
+
+
+class Stripes:
+    """Item (epoch, index): a noisy uint8 picture, brighter at the left (0) or at the top (1)."""
+
+    def __init__(self, count: int = 11, *, seed: int = 0, broken: tuple[int, ...] = ()) -> None:
+        self.count, self.seed, self.broken = count, seed, broken
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[str, Tensor, int]:
+        epoch, index = key
+        if index in self.broken:
+            raise SightlineError(f"pictures/{index}.png: not a readable picture; remove it")
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch * 1009 + index)
+        ramp = torch.linspace(1, 0, 8)
+        label = index % 2
+        picture = (ramp[:, None] if label else ramp[None, :]).expand(8, 8)
+        noise = torch.rand(3, 8, 8, generator=generator)
+        return f"pictures/{index}.png", (255 * (0.6 * picture + 0.4 * noise)).to(torch.uint8), label
+
+
+class Deadly(Stripes):
+    """Reading a sample kills the process that reads it, as the system does when memory runs out."""
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[str, Tensor, int]:
+        os._exit(9)
+
+
+def collate(samples: list[tuple[str, Tensor, int]]) -> Batch:
+    keys, images, labels = zip(*samples)
+    return Batch(torch.stack(images), torch.tensor(labels), keys=tuple(keys))
+
+
+def score(net: nn.Module) -> Mapping[str, Any]:
+    """A validation that depends on every weight."""
+    images = torch.stack([Stripes()[0, i][1] for i in range(6)]).float() / 255
+    logits = net(images).logits
+    right = (logits.argmax(1) == torch.arange(6) % 2).float().mean().item()
+    return {"metrics": {"margin": logits.square().sum().item(), "accuracy": right}, "per_class": {}}
+
+
+def fresh(seed: int = 1, **options: Any) -> Net:
+    torch.manual_seed(seed)
+    return Net(**options)
