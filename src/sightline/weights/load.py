@@ -5,17 +5,20 @@ Nothing in the network changes unless the whole load is in order, and what was n
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError, UsageError, did_you_mean
-from sightline.files import replacing
+from sightline.files import write_bytes
 from sightline.weights.keymap import OURS, KeyMap, Translation
 from sightline.weights.read import WRAPPERS, Checkpoint, read_file, tensors_in
 
@@ -322,7 +325,7 @@ def _does_not_fit(
     return (
         f"{checkpoint.source} does not fit {type(net).__name__}: {good} of {len(wanted)} tensors"
         f" ({math.floor(100 * good / max(1, len(wanted)))} %) match under {origin or fit.origin} names"
-        f"{f', it looks like {family}' if family else ''}; {told or 'nothing fits'} ({', '.join(examples)}): {remedy}"
+        f"{f', it looks like {family}' if family else ''}; {told or 'nothing fits'} ({'; '.join(examples)}): {remedy}"
     )
 
 
@@ -363,22 +366,29 @@ def save_weights(net: nn.Module, path: str | Path, *, layout: str = "sightline",
             " layout='sightline'"
         )
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    with replacing(path) as temporary:
-        _write(tensors, temporary, known[layout].container)
-    return path
+    return write_bytes(path, encoded(tensors, path.suffix.lower(), container=known[layout].container))
 
 
-def _write(tensors: dict[str, Tensor], path: Path, container: str) -> None:
-    suffix = path.suffix.lower()
+def encoded(
+    tensors: Mapping[str, Tensor], suffix: str, *, container: str = "", metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The bytes of a `.safetensors` (with free text beside the tensors), `.npz` or PyTorch file of CPU tensors."""
     if suffix == ".safetensors":
         import safetensors.torch
 
-        path.write_bytes(safetensors.torch.save(tensors, metadata={"format": "pt"}))
-    elif suffix == ".npz":
-        import numpy as np
-
+        return safetensors.torch.save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
+    stream = io.BytesIO()
+    if suffix == ".npz":
         arrays = {k: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in tensors.items()}
-        with path.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+        with zipfile.ZipFile(stream, "w") as archive:  # not np.savez, which takes names as Python arguments
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
     else:
-        torch.save({container: tensors} if container else tensors, path)
+        torch.save({container: dict(tensors)} if container else dict(tensors), stream)
+    return stream.getvalue()
+
+
+def tensors_of(net: nn.Module) -> dict[str, Tensor]:
+    """Copies of a network's tensors on the CPU, under our names."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in _tensors_of(_bare(net)).items()}
