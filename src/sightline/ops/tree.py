@@ -18,13 +18,15 @@ def register_dataclass(cls: Class) -> Class:
 
 
 def to_device(tree: Any, device: torch.device | str) -> Any:
-    """A copy of nested dataclasses, dicts, lists and tuples whose tensors live on `device`."""
+    """A copy of nested dataclasses, dicts, lists and tuples (named ones too) whose tensors live on `device`."""
     if isinstance(tree, Tensor):
         return tree.to(device, non_blocking=True)
     if is_dataclass(tree) and not isinstance(tree, type):
         return replace(tree, **{f.name: to_device(getattr(tree, f.name), device) for f in fields(tree)})
     if isinstance(tree, dict):
         return {k: to_device(v, device) for k, v in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(to_device(v, device) for v in tree))
     if isinstance(tree, (list, tuple)):
         return type(tree)(to_device(v, device) for v in tree)
     return tree
