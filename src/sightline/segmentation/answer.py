@@ -31,20 +31,23 @@ class LabelMap:
     probabilities: Tensor | None = None
     uncertainty: Tensor | None = None
     name: str = "picture"
-    image: np.ndarray | None = None  # uint8 (H, W, 3): what `draw` paints on when nothing else is given
+    image: np.ndarray | None = None  # (H, W, C) of any depth: what `draw` paints on when nothing else is given
 
     @property
     def pixels(self) -> dict[str, int]:
         """How many pixels each class has."""
-        counts = torch.bincount(self.labels.flatten().long(), minlength=len(self.classes)).tolist()
+        if self.labels.ndim == 3:
+            counts = self.labels.sum((1, 2), dtype=torch.int64).tolist()
+        else:
+            counts = torch.bincount(self.labels.flatten().long(), minlength=len(self.classes)).tolist()
         return {self._name(k): n for k, n in enumerate(counts) if n or k < len(self.classes)}
 
     def draw(self, image: np.ndarray | None = None, *, alpha: float = 0.5) -> np.ndarray:
-        """The labels painted over `image` (uint8 or any depth, (H, W, C)), with a legend: uint8 `(H', W, 3)`."""
+        """The labels painted over `image` `(H, W, C)` of any depth, a legend below: uint8 `(H', W', 3)`."""
         from sightline.segmentation.draw import overlay
 
         image = self.image if image is None else image
-        return overlay(image, self.labels.numpy(), self.classes, self.colours, alpha=alpha)
+        return overlay(image, self.labels.cpu().numpy(), self.classes, self.colours, alpha=alpha)
 
     def save(self, folder: str | Path) -> dict[str, str]:
         """Write `NAME.png` (the class ids, with a palette) and `NAME-overlay.jpg` into `folder`; return the paths."""
@@ -54,7 +57,7 @@ class LabelMap:
 
         folder = Path(folder)
         labels = folder / f"{self.name}.png"
-        write_labels(labels, self.labels.numpy(), colours_for(self.classes, self.colours))
+        write_labels(labels, self.labels.cpu().numpy(), colours_for(self.classes, self.colours))
         written = {"labels": str(labels)}
         if self.image is not None:
             overlay = folder / f"{self.name}-overlay.jpg"

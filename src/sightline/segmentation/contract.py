@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sightline.errors import UsageError
 from sightline.ops.tree import register_dataclass
 from sightline.segmentation.answer import LabelMap, named
 
@@ -66,7 +67,12 @@ def probabilities(logits: Tensor, *, multilabel: bool = False) -> Tensor:
 
 
 def labels_of(probabilities: Tensor, *, threshold: float = 0.5) -> Tensor:
-    """The most probable class, `(B, K, ...)` to uint8 `(B, ...)`; one class: 1 where above `threshold`."""
+    """The most probable class, `(B, K, ...)` to uint8 `(B, ...)`; one class: 1 where above `threshold`.
+
+    Raises `UsageError` for more than 255 classes: 255 itself marks pixels that are never scored.
+    """
+    if probabilities.shape[1] > IGNORE:
+        raise UsageError(f"the network has {probabilities.shape[1]} classes; a label map holds at most {IGNORE}")
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] > threshold).to(torch.uint8)
     return probabilities.argmax(dim=1).to(torch.uint8)

@@ -11,6 +11,8 @@ Labels marked `IGNORE` (255) count nowhere: not in the value, not in the gradien
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,8 +46,10 @@ def focal(
 ) -> Tensor:
     """Mean of -(1 - p)^gamma log p (Lin et al. 2017, arXiv:1708.02002, eq. 4), p the probability of the label."""
     loss, weight = _pixel_terms(logits, labels, class_weights)
-    probability = torch.exp(-loss)
-    return _mean((1 - probability) ** gamma * loss, weight, pixel_weights)
+    doubt = -torch.expm1(-loss)  # 1 - p, exact for p near 1
+    return _mean(
+        doubt.clamp(min=1e-12) ** gamma * loss, weight, pixel_weights
+    )  # clamped: 0^(gamma - 1) has no gradient
 
 
 def soft_dice(
@@ -98,16 +102,16 @@ class Criterion:
     aux_weight: float = 0.4
 
     def __post_init__(self) -> None:
-        for name in self.terms:
+        for name, factor in self.terms.items():
             if name not in TERMS:
                 known = ", ".join(TERMS)
                 raise UsageError(f"there is no loss '{name}'; choose from {known}.{did_you_mean(name, TERMS)}")
+            if not 0 < factor < math.inf:
+                raise UsageError(f"the factor {factor:g} of the loss '{name}' must be a number above 0")
 
     def __call__(self, out: Scores, target: Target) -> dict[str, Tensor]:
         """Named scalar terms: `ce`, `dice`, ... and `aux_ce`, ... when the network has auxiliary heads."""
-        weights = None
-        if self.class_weights is not None:
-            weights = torch.tensor(self.class_weights, device=out.logits.device, dtype=torch.float32)
+        weights = self._weights(out.logits)
         found = {}
         for name, factor in self.terms.items():
             found[name] = factor * _on(TERMS[name], out.logits, target, weights)
@@ -116,16 +120,27 @@ class Criterion:
                 found[f"aux_{name}"] = self.aux_weight * factor * torch.stack(parts).sum()
         return found
 
+    def _weights(self, logits: Tensor) -> Tensor | None:
+        if self.class_weights is None:
+            return None
+        expected = max(logits.shape[1], 2)
+        if len(self.class_weights) != expected:
+            raise UsageError(f"{len(self.class_weights)} class weights were given; this network needs {expected}")
+        return torch.tensor(self.class_weights, device=logits.device, dtype=torch.float32)
+
 
 def parse_loss(words: str) -> dict[str, float]:
     """`"ce"`, `"ce+dice"` or `"ce+0.5*dice"` as `{term: factor}`."""
     terms = {}
     for part in words.split("+"):
-        factor, star, name = part.strip().rpartition("*")
+        factor, star, name = (word.strip() for word in part.rpartition("*"))
         try:
-            terms[name.strip()] = float(factor) if star else 1.0
+            number = float(factor) if star else 1.0
         except ValueError:
             raise UsageError(f"loss '{words}' is not a sum of terms; write for example ce+0.5*dice") from None
+        if name in terms:
+            raise UsageError(f"loss '{words}' names '{name}' twice; give it one factor, for example 2*{name}")
+        terms[name] = number
     Criterion(terms)
     return terms
 
@@ -135,13 +150,12 @@ def median_frequency_weights(pixels: Sequence[float], *, power: float = 1.0, lim
 
     pixels: labelled pixels of each class over the training pictures. power 0.5 softens the weights.
     """
-    counts = torch.as_tensor(pixels, dtype=torch.float64)
-    present = counts > 0
-    if not present.any():
+    present = [n for n in pixels if n > 0]
+    if not present:
         return tuple(1.0 for _ in pixels)
-    median = counts[present].median()
-    weights = torch.where(present, (median / counts.clamp(min=1)) ** power, torch.zeros_like(counts))
-    return tuple(round(float(w), 4) for w in weights.clamp(max=limit))
+    median = statistics.median(present)
+    weights = (min((median / n) ** power, limit) if n > 0 else 0.0 for n in pixels)
+    return tuple(float(f"{w:.4g}") for w in weights)
 
 
 def _on(term, logits: Tensor, target: Target, class_weights: Tensor | None) -> Tensor:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sightline.errors import UsageError
 from sightline.ops.confusion import confusion_matrix
 from sightline.segmentation.answer import named
 
@@ -66,21 +67,29 @@ class SegmentationMetric:
 
     def update(self, prediction: Tensor, labels: Tensor, *, key: str = "") -> float:
         """Count one picture: two integer maps of one shape, labels with 255 where nothing is scored; its own mIoU."""
-        counts = confusion_matrix(prediction, labels, len(self.classes))
+        counts = confusion_matrix(prediction, labels, len(self.classes)).cpu()
         self.confusion += counts
         score = scores(counts)["dataset_miou"]
         if not math.isnan(score):
-            self.image_scores[key or str(len(self.image_scores))] = score
+            self.image_scores[self._free(key or str(len(self.image_scores)))] = score
         return score
 
     def merge(self, other: SegmentationMetric) -> None:
-        """Add what another process counted."""
+        """Add what another process counted, of other pictures and the same classes."""
+        if self.classes != other.classes:
+            raise UsageError(f"counts of {len(other.classes)} classes do not fit counts of {len(self.classes)} classes")
         self.confusion += other.confusion
-        self.image_scores |= other.image_scores
+        for key, score in other.image_scores.items():
+            self.image_scores[self._free(key)] = score
 
     def compute(self) -> SegmentationReport:
         """The scores so far."""
         return SegmentationReport(self.classes, self.confusion.clone(), dict(self.image_scores))
+
+    def _free(self, key: str) -> str:
+        """`key`, or `key (2)`, `key (3)` ... when a picture of that name has been counted."""
+        names = (key, *(f"{key} ({n})" for n in range(2, len(self.image_scores) + 3)))
+        return next(name for name in names if name not in self.image_scores)
 
 
 def class_scores(confusion: Tensor) -> dict[str, Tensor]:
@@ -104,7 +113,7 @@ def scores(confusion: Tensor) -> dict[str, float]:
         "pixel_accuracy": (confusion.diagonal().sum() / total).item(),
         "class_accuracy": column["accuracy"].nanmean().item(),
         "dataset_miou": column["iou"].nanmean().item(),
-        "dataset_miou_absent_zero": column["iou"].nan_to_num(0).mean().item(),
+        "dataset_miou_absent_zero": column["iou"].nan_to_num(0).mean().item() if total else math.nan,
         "frequency_weighted_iou": (share * column["iou"].nan_to_num(0)).sum().item(),
         "dataset_dice": column["dice"].nanmean().item(),
     }

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from sightline.contracts import Choice, Machine
 from sightline.datasets.stats import Stats
+from sightline.errors import SightlineError
+from sightline.media.prepare import measure
 from sightline.segmentation.losses import median_frequency_weights
 
 BALANCED = 8.0
@@ -19,13 +23,15 @@ BALANCED = 8.0
 def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
     """Choices for intensity, size, augmentation, batch, steps, learning rate, loss and the network's open values.
 
-    stats: of the training pictures; values: the builder's values, the user's over the defaults.
+    stats: of the training pictures; values: the builder's values, the user's over the defaults, and the user's own
+    options (`intensity` decides in which units the network sees mean and spread).
     """
     small = machine.device == "cpu"
     batch = 8 if small else 16
     steps = _steps(stats.pictures, batch, small)
+    intensity = _intensity(stats)
     chosen = {
-        "intensity": _intensity(stats),
+        "intensity": intensity,
         "resize": Choice("none", "the network works at the pictures' own size"),
         "size": _crop(stats, machine),
         "augment": Choice("medium", "scale, mirror, small rotation and colour: right for most pictures"),
@@ -34,7 +40,7 @@ def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str,
         "lr": Choice(1e-3, "AdamW; a short warm-up, then down to 0 along a cosine"),
     }
     chosen |= _loss(stats)
-    return chosen | _network(stats, values, small)
+    return chosen | _network(stats, values, small, values.get("intensity") or intensity.value)
 
 
 def _intensity(stats: Stats) -> Choice:
@@ -69,6 +75,8 @@ def _steps(pictures: int, batch: int, small: bool) -> int:
 
 def _loss(stats: Stats) -> dict[str, Choice]:
     pixels = [n for n in stats.class_pixels if n]
+    if not pixels:
+        raise SightlineError("no pixel of the training pictures has a class; look for the fault: sightline data check")
     if len(stats.class_pixels) <= 2:
         share = min(pixels) / sum(pixels) if len(pixels) > 1 else 0.0
         return {"loss": Choice("ce+dice", f"two classes, the rarer has {share:.1%} of the pixels: Dice minds it")}
@@ -83,18 +91,40 @@ def _loss(stats: Stats) -> dict[str, Choice]:
     }
 
 
-def _network(stats: Stats, values: Mapping[str, Any], small: bool) -> dict[str, Choice]:
+def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: str) -> dict[str, Choice]:
     """The builder's values that depend on data and machine, where it has them."""
     chosen = {}
-    channels = max(stats.channels, key=lambda n: stats.channels[n])
+    channels = _channels(stats)
     if "in_channels" in values and channels not in (1, 3):
         chosen["model.in_channels"] = Choice(channels, f"the pictures have {channels} channels")
     if small and "width" in values and values.get("backbone") is None:
         chosen["model.width"] = Choice(16, "a quarter of the published width: minutes on a CPU instead of hours")
-    if "mean" in values and values.get("weights") is None:
-        mean, std = stats.mean, stats.std
+    trained = values.get("weights") is not None or values.get("backbone_weights") is not None
+    if "mean" in values and not trained:  # trained weights want the mean they were trained with
+        mean, std, reason = _mean_and_spread(stats, intensity)
         if channels == 1:
             mean, std = mean * 3, std * 3
-        chosen["model.mean"] = Choice([round(m, 4) for m in mean], "mean of the training pictures")
-        chosen["model.std"] = Choice([round(max(s, 1e-3), 4) for s in std], "their standard deviation")
+        chosen["model.mean"] = Choice([round(m, 4) for m in mean], f"mean of {reason}")
+        chosen["model.std"] = Choice([round(max(s, 1e-3), 4) for s in std], f"standard deviation of {reason}")
     return chosen
+
+
+def _channels(stats: Stats) -> int:
+    return max(stats.channels, key=lambda n: stats.channels[n])
+
+
+def _mean_and_spread(stats: Stats, intensity: str) -> tuple[list[float], list[float], str]:
+    """Mean and standard deviation a channel of what the network will see: after the intensity rule."""
+    channels = _channels(stats)
+    if intensity == "zscore":
+        return [0.0] * channels, [1.0] * channels, "a z-score"
+    kinds = [np.dtype(name) for name in stats.dtypes]
+    if intensity == "dtype_max":
+        return list(stats.mean), list(stats.std), "the training pictures"
+    if not intensity.startswith("window") or len(kinds) != 1:
+        return [0.5] * channels, [0.25] * channels, "0..1, over which every picture is spread"
+    scale = measure(np.zeros((1, 1, channels), kinds[0]), intensity)
+    top = np.iinfo(kinds[0]).max if kinds[0].kind in "iu" else 1.0
+    mean = np.clip((np.array(stats.mean) * top - scale.low) / scale.span, 0, 1)
+    std = np.array(stats.std) * top / scale.span
+    return mean.tolist(), np.minimum(std, 1).tolist(), f"the training pictures after {intensity}"

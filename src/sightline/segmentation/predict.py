@@ -6,8 +6,10 @@ as logits: a mean of logits lets one very sure view outvote the others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from sightline.contracts import Preprocess
 from sightline.errors import UsageError
 from sightline.media.prepare import as_float, prepare, restore
-from sightline.ops.resize import resize
+from sightline.ops.resize import resize, unpad
 from sightline.ops.tiles import SlabBlender, tiles
 from sightline.ops.window import mirror_window
 from sightline.segmentation.answer import LabelMap, named
@@ -33,7 +35,8 @@ class Procedure:
 
     tile: side of square tiles in pixels of the network's input; 0: whole; None: whole up to `WHOLE` pixels, else 1024.
     overlap: share of a tile that neighbours have in common. flips: `none`, `h` or `hv`: views that are averaged.
-    scales: sizes the picture is looked at, relative to its own. keep: probabilities stay in the answer.
+    scales: sizes the picture is looked at, relative to its own. keep: probabilities stay in the answer of a picture
+    that is looked at in tiles, too.
     """
 
     tile: int | None = None
@@ -71,30 +74,35 @@ def answer(
     """Label every pixel of `image`, `(H, W, C)` of any depth, with a network in eval mode on any device."""
     procedure = procedure or Procedure()
     prepared = prepare(image, preprocess)
-    x = as_float(prepared.pixels)
     height, width = prepared.valid
+    pixels = prepared.pixels[..., :height, :width]  # beyond them `see` shows the network their mirror image, not black
     tile = procedure.tile_for(height, width)
     device = next(net.parameters()).device
+    # unpadded networks are shown what really surrounds a tile; the mirror image only beyond the picture's borders
+    context = math.ceil(getattr(net, "margin", 0) / min(procedure.scales)) if tile else 0
 
-    def look(window: Tensor) -> Tensor:
-        return views(net, window[None].to(device), procedure)[0].cpu()
+    def window(top: int, left: int, rows: int, columns: int) -> Tensor:
+        return mirror_window(pixels, top - context, left - context, rows + 2 * context, columns + 2 * context)
+
+    def look(x: Tensor) -> Tensor:
+        found = views(net, as_float(x)[None].to(device), procedure, preprocess.multiple)[0].cpu()
+        return unpad(found, (context,) * 4)
 
     if not tile:
-        found = restore(look(x)[..., :height, :width], prepared)
-        labels, kept = labels_of(found[None])[0], found
-    elif procedure.keep or prepared.valid != prepared.original:
-        slabs = label_slabs(look, lambda *where: mirror_window(x, *where), (height, width), tile, procedure.overlap)
-        found = restore(torch.cat([p for _, p in slabs], dim=1), prepared)
-        labels, kept = labels_of(found[None])[0], found
+        slabs = iter([(0, look(pixels))])
     else:
-        slabs = label_slabs(look, lambda *where: mirror_window(x, *where), (height, width), tile, procedure.overlap)
-        labels, kept = torch.cat([labels_of(p[None])[0] for _, p in slabs]), None
-    count = kept.shape[0] if kept is not None else len(classes)
+        slabs = label_slabs(look, window, (height, width), tile, procedure.overlap)
+    if not tile or procedure.keep or prepared.valid != prepared.original:
+        found = restore(torch.cat([p for _, p in slabs], dim=1), prepared)
+        labels, count = labels_of(found[None])[0], len(found)
+    else:
+        found, parts = None, [(labels_of(p[None])[0], len(p)) for _, p in slabs]
+        labels, count = torch.cat([rows for rows, _ in parts]), parts[0][1]
     return LabelMap(
         labels=labels,
         classes=named(classes, count),
-        colours=tuple(map(tuple, colours)),
-        probabilities=kept,
+        colours=tuple((r, g, b) for r, g, b in colours),
+        probabilities=found,
         name=name,
         image=image,
     )
@@ -109,7 +117,7 @@ def label_slabs(
 ) -> Iterator[tuple[int, Tensor]]:
     """Look at `size` in tiles and give finished rows `(first row, probabilities (K, rows, W))` as soon as they are.
 
-    window(top, left, height, width) -> `(C, height, width)`; look -> `(K, height, width)`. Memory is one slab of
+    window(top, left, height, width) -> pixels; look(pixels) -> `(K, height, width)`. Memory is one slab of
     `tile` rows, whatever the picture's height.
     """
     blender = SlabBlender(size, (tile, tile))
@@ -122,30 +130,27 @@ def label_slabs(
         yield slab.start, slab.values
 
 
-def views(net: nn.Module, x: Tensor, procedure: Procedure) -> Tensor:
+def views(net: nn.Module, x: Tensor, procedure: Procedure, multiple: int = 1) -> Tensor:
     """Mean class probabilities `(B, K, H, W)` over the procedure's mirrored and scaled views of `x` `(B, C, H, W)`."""
-    total, count = None, 0
+    total: Tensor | float = 0.0
     for scale in procedure.scales:
         size = [max(1, round(n * scale)) for n in x.shape[-2:]]
         scaled = x if size == list(x.shape[-2:]) else resize(x, size, rule="antialias")
         for axes in FLIPS[procedure.flips]:
-            found = see(net, scaled.flip(axes) if axes else scaled)
-            found = found.flip(axes) if axes else found
-            if found.shape[-2:] != x.shape[-2:]:
-                found = resize(found, x.shape[-2:])
-            total, count = found if total is None else total + found, count + 1
-    return total / count
+            seen = see(net, scaled.flip(axes) if axes else scaled, multiple)
+            seen = seen.flip(axes) if axes else seen
+            total = total + (seen if scaled is x else resize(seen, x.shape[-2:]))
+    return torch.as_tensor(total) / (len(procedure.scales) * len(FLIPS[procedure.flips]))
 
 
-def see(net: nn.Module, x: Tensor) -> Tensor:
-    """Class probabilities at the input's size. An unpadded network sees the picture continued by its mirror image.
+def see(net: Any, x: Tensor, multiple: int = 1) -> Tensor:
+    """Class probabilities `(B, K, H, W)` of `x` `(B, C, H, W)` of any size, continued by its mirror image where needed.
 
-    Such a network has `legal_size(n)`: the smallest input side whose answer covers `n` pixels, and `margin`: the
-    pixels that are lost at each side.
+    multiple: sides that the network is given divide by this. An unpadded network has `margin`, the pixels that are
+    lost at each side, and `legal_size(n)`, the smallest side of at least `n` pixels that it takes.
     """
     margin = getattr(net, "margin", 0)
-    if not margin:
-        return probabilities(net(x).logits.float())
     height, width = x.shape[-2:]
-    wanted = mirror_window(x, -margin, -margin, net.legal_size(height), net.legal_size(width))
-    return probabilities(net(wanted).logits.float())[..., :height, :width]
+    sides = [net.legal_size(n + 2 * margin) if margin else -(-n // multiple) * multiple for n in (height, width)]
+    found = net(mirror_window(x, -margin, -margin, *sides)).logits
+    return probabilities(found.float())[..., :height, :width]

@@ -6,7 +6,9 @@ was killed and resumed sees the same samples as one that was not.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from torch import Tensor
 from sightline.contracts import Batch, Preprocess
 from sightline.datasets.read import read_labels_of, read_picture
 from sightline.datasets.records import DataSet, PixelRecord
-from sightline.errors import SightlineError
-from sightline.media.prepare import intensity, match_channels, target_size
+from sightline.errors import UsageError
+from sightline.media.prepare import as_float, intensity, match_channels, resize_pixels, target_size
 from sightline.ops.resize import resize
 from sightline.ops.window import mirror_window
 from sightline.segmentation.contract import IGNORE, Target
@@ -30,7 +32,7 @@ class Augment:
     crop: (height, width) of what the network sees; None keeps the picture's size.
     scale: the picture is enlarged by a factor drawn log-uniformly from this range before the crop.
     rotate: degrees, uniform in [-rotate, rotate]. flip, flip_vertical, turn: mirrored, upside down, by quarter turns.
-    colour: strength of random brightness, contrast and saturation, 0 to 1.
+    colour: strength of random brightness, contrast and (of RGB pictures) saturation, 0 to 1.
     elastic: standard deviation in pixels of a smooth random displacement on a 3 x 3 grid (U-Net, section 3.1: 10).
     Beyond its borders the picture is continued by its mirror image, labels too.
     """
@@ -43,6 +45,19 @@ class Augment:
     turn: bool = False
     colour: float = 0.0
     elastic: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and not (_pair(self.crop, int) and min(self.crop) >= 1):
+            raise UsageError(f"augment.crop {self.crop} must be a height and a width in pixels, such as 256,256")
+        if not (_pair(self.scale, int, float) and 0 < self.scale[0] <= self.scale[1] < math.inf):
+            raise UsageError(f"augment.scale {self.scale} must be a lowest and a highest factor, such as 0.7,1.5")
+        for name, most in (("rotate", 180.0), ("colour", 1.0), ("elastic", math.inf)):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 <= value <= most):
+                raise UsageError(f"augment.{name} {value} must be a number from 0 to {most:g}")
+        for name in ("flip", "flip_vertical", "turn"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"augment.{name} {getattr(self, name)} must be true or false")
 
     def __call__(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Image `(C, H, W)` uint8 or float, labels `(H, W)` uint8 -> the same types at the crop's size."""
@@ -68,8 +83,9 @@ class Augment:
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
         angle = float(rng.uniform(-self.rotate, self.rotate)) if self.rotate else 0.0
         cos, sin = abs(np.cos(np.radians(angle))), abs(np.sin(np.radians(angle)))
-        # the upright box that holds the rotated crop, in pixels of the source
-        box = (height * cos + width * sin, width * cos + height * sin)
+        box: tuple[float, float] = (height, width)
+        if angle:  # an upright box that holds the rotated crop and two pixels more, so that no corner is left empty
+            box = (max(height, height * cos + width * sin) + 2, max(width, width * cos + height * sin) + 2)
         window = tuple(max(1, round(n / factor)) for n in box)
         top, left = (_start(rng, size, have) for size, have in zip(window, (rows, columns)))
         image, labels = (mirror_window(x, top, left, *window) for x in (image, labels))
@@ -79,7 +95,7 @@ class Augment:
             labels = V.resize(labels, size, interpolation=V.InterpolationMode.NEAREST_EXACT)
         if angle:
             image = V.rotate(image, angle, interpolation=V.InterpolationMode.BILINEAR)
-            labels = V.rotate(labels, angle, interpolation=V.InterpolationMode.NEAREST, fill=IGNORE)
+            labels = V.rotate(labels, angle, interpolation=V.InterpolationMode.NEAREST, fill=[IGNORE])
             image, labels = V.center_crop(image, [height, width]), V.center_crop(labels, [height, width])
         return image, labels
 
@@ -99,6 +115,8 @@ class Samples(torch.utils.data.Dataset):
     def __init__(
         self, data: DataSet, *, preprocess: Preprocess, seed: int, augment: Augment | None = None, keep: bool = False
     ):
+        if seed < 0:
+            raise UsageError(f"seed {seed} must be a whole number from 0")
         self.records: tuple[PixelRecord, ...] = data.records
         self.num_classes = len(data.classes)
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
@@ -122,15 +140,11 @@ class Samples(torch.utils.data.Dataset):
         record = self.records[index]
         picture = read_picture(record)
         labels = torch.from_numpy(read_labels_of(record, self.num_classes))
-        if labels.shape != picture.shape[:2]:
-            raise SightlineError(
-                f"{record.key}: the mask is {labels.shape[1]} x {labels.shape[0]} and the picture "
-                f"{picture.shape[1]} x {picture.shape[0]} pixels; both must have one size"
-            )
         image = match_channels(intensity(picture, self.preprocess.intensity), self.preprocess.channels)
-        size = target_size(labels.shape, self.preprocess.resize)
-        if size != tuple(labels.shape):
-            image = _resize_like(image, size)
+        height, width = labels.shape
+        size = target_size((height, width), self.preprocess.resize)
+        if size != (height, width):
+            image = resize_pixels(image, size)
             labels = resize(labels[None, None], size, rule="nearest_exact")[0, 0]
         if self._kept is not None:
             self._kept[index] = (image, labels)
@@ -138,14 +152,19 @@ class Samples(torch.utils.data.Dataset):
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack samples; pictures of several sizes are padded at the bottom and right, their labels with IGNORE."""
+    """Stack samples; pictures of several sizes are padded at the bottom and right, their labels with IGNORE.
+
+    The batch is uint8 when every picture is, else float32 in [0, 1].
+    """
     height = max(s.labels.shape[0] for s in samples)
     width = max(s.labels.shape[1] for s in samples)
     pads = [(0, width - s.labels.shape[1], 0, height - s.labels.shape[0]) for s in samples]
     sizes = None
     if any(any(pad) for pad in pads):
         sizes = torch.tensor([s.labels.shape for s in samples])
-    images = torch.stack([F.pad(s.image, pad) for s, pad in zip(samples, pads)])
+    bytes_only = all(s.image.dtype == torch.uint8 for s in samples)
+    pixels = [s.image if bytes_only else as_float(s.image) for s in samples]
+    images = torch.stack([F.pad(x, pad) for x, pad in zip(pixels, pads)])
     labels = torch.stack([F.pad(s.labels, pad, value=IGNORE) for s, pad in zip(samples, pads)])
     return Batch(images=images, targets=Target(labels.long()), sizes=sizes, keys=tuple(s.key for s in samples))
 
@@ -162,22 +181,29 @@ def _deform(image: Tensor, labels: Tensor, strength: float, rng: np.random.Gener
     height, width = image.shape[-2:]
     coarse = torch.from_numpy(rng.normal(0.0, strength, (1, 2, 3, 3)).astype(np.float32))
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
-    displacement = smooth.permute(0, 2, 3, 1) * torch.tensor([2 / width, 2 / height])  # in units of half the picture
+    margin = int(smooth.abs().max()) + 2  # of mirrored pixels, as far as the displacement reaches
+    rows, columns = height + 2 * margin, width + 2 * margin
+    displacement = F.pad(smooth, [margin] * 4).permute(0, 2, 3, 1)
+    displacement = displacement * torch.tensor([2 / columns, 2 / rows])  # in units of half the picture
+    image, labels = (mirror_window(x, -margin, -margin, rows, columns) for x in (image, labels))
     image = V.elastic(image, displacement, interpolation=V.InterpolationMode.BILINEAR)
-    labels = V.elastic(labels, displacement, interpolation=V.InterpolationMode.NEAREST, fill=IGNORE)
-    return image, labels
+    labels = V.elastic(labels, displacement, interpolation=V.InterpolationMode.NEAREST)
+    inner = (..., slice(margin, margin + height), slice(margin, margin + width))
+    return image[inner], labels[inner]
 
 
 def _recolour(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    from torchvision.transforms.v2 import functional as V
+    """Brightness, contrast and saturation, each by its own factor around 1; values stay in the range they may have."""
+    brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3)).tolist()
+    x = image.float() * brightness
+    x = x.mean() + (x - x.mean()) * contrast
+    if len(x) == 3:  # one channel has no saturation, and nobody knows which of seven bands are red, green and blue
+        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+        x = grey + (x - grey) * saturation
+    if image.dtype == torch.uint8:
+        return x.round_().clamp_(0, 255).to(torch.uint8)
+    return x.clamp_(min(0.0, float(image.min())), max(1.0, float(image.max())))  # z-scores leave [0, 1]
 
-    brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3))
-    if image.shape[0] not in (1, 3):  # bands of a satellite know no saturation
-        return (image * brightness).clamp(0, 255).to(image.dtype)
-    image = V.adjust_contrast(V.adjust_brightness(image, float(brightness)), float(contrast))
-    return V.adjust_saturation(image, float(saturation)) if image.shape[0] == 3 else image
 
-
-def _resize_like(image: Tensor, size: tuple[int, int]) -> Tensor:
-    resized = resize(image[None].float(), size, rule="antialias")[0]
-    return resized.round().clamp(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else resized
+def _pair(value: Any, *kinds: type) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(type(number) in kinds for number in value)

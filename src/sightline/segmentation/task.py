@@ -36,7 +36,7 @@ def augment(name: str, size: Sequence[int] | None, values: Mapping[str, Any]) ->
         raise UsageError(
             f"augment '{name}' is unknown; choose from {', '.join(AUGMENTS)}.{did_you_mean(name, AUGMENTS)}"
         )
-    known = vars(AUGMENTS[name]) | {"crop": tuple(size) if size else None}
+    known: dict[str, Any] = vars(AUGMENTS[name]) | {"crop": tuple(size) if size else None}
     for key, value in values.items():
         if key not in known:
             raise UsageError(f"augment has no value '{key}'; it takes {', '.join(known)}.{did_you_mean(key, known)}")
@@ -44,8 +44,8 @@ def augment(name: str, size: Sequence[int] | None, values: Mapping[str, Any]) ->
     return Augment(**known)
 
 
-def configure(net: nn.Module, *, loss: str, class_weights: Sequence[float] | None) -> None:
-    """Hand the chosen loss to the network."""
+def configure(net: Any, *, loss: str, class_weights: Sequence[float] | None) -> None:
+    """Hand the chosen loss to the network, whose `losses` asks its `criterion`."""
     weights = tuple(class_weights) if class_weights else None
     net.criterion = Criterion(terms=parse_loss(loss), class_weights=weights)
 
