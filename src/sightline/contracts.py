@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Preprocess:
     """How a picture of any origin becomes the network's input; stored in every card, applied by every `predict`.
 
-    intensity: `dtype_max` (divide by the largest value of the file's type), `window(LO, HI)` (clip to LO..HI, scale
-        to 0..1), `percentile(LO, HI)` (the same between two percentiles of the picture itself) or `zscore`.
+    intensity: `dtype_max` (divide by the largest value of the file's type; floats lie in [0, 1] already),
+        `window(LO, HI)` (clip to LO..HI, scale to 0..1), `percentile(LO, HI)` (the same between two percentiles of the
+        picture itself, a channel at a time) or `zscore` (mean 0, standard deviation 1, a channel at a time).
     channels: channels the network takes; grey pictures are repeated to 3, colour ones averaged to 1.
     resize: `none`, `short(N)`, `long(N)` (that side becomes N pixels) or `exact(H, W)`; answers are mapped back.
     multiple: the picture is padded at the bottom and right until both sides divide by this.
@@ -99,7 +100,6 @@ class Machine:
 
     device: str = "cpu"  # cpu, cuda, mps
     cores: int = 1
-    memory_gb: float = 8.0  # of the device that computes
 
 
 @dataclass(frozen=True)

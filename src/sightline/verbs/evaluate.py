@@ -92,7 +92,7 @@ def evaluate(
     """
     from sightline.datasets.open import open_dataset
     from sightline.datasets.records import DataSet
-    from sightline.training.device import pick_device
+    from sightline.training.device import choose_device
     from sightline.verbs.load import load
 
     if on_error not in ("stop", "skip"):
@@ -111,7 +111,7 @@ def evaluate(
         )
     _check_classes(card.classes, data.classes, data.root)
     part, split = _pick(data, split)
-    net = net.to(pick_device(device))
+    net = net.to(choose_device(device))
     options = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=scales)
     metric, skipped = task.metric(card.classes), {}
     for done, scored in enumerate(score(net, part, task, card, options, metric, skipped, on_error), start=1):

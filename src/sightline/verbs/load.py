@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.errors import SightlineError, UsageError
+from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.verbs.models import catalogue, create, entry_of, published
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
     Raises `UsageError` for a path that is no run, and `SightlineError` for one that is damaged.
     """
     from sightline.weights import card as cards
+    from sightline.weights import load as loading
 
     folder = model_folder(path)
     card = cards.read(folder)
     net = create(entry_of(card.model), **card.arguments)
-    cards.fill(net, folder, card)
+    loading.load_weights(net, folder / cards.WEIGHTS, maps=key_maps(net))
     return net.eval(), card
 
 
@@ -34,7 +35,7 @@ def model_folder(path: str | Path) -> Path:
     """The folder with `card.json` that `path` means: itself, or its `best`, or its `last`."""
     path = Path(path)
     for folder in (path, path / "best", path / "last"):
-        if (folder / "card.json").is_file():
+        if (folder / "card.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
     if not path.exists():
         raise UsageError(f"there is no run at {path}; give the folder that `sightline train` named at its end")
@@ -57,11 +58,7 @@ def load_weights(net: nn.Module, source: str | Path | dict[str, Tensor], *, stri
         record = published(source)
         if record is None:
             names = [w.name for entry in catalogue().values() for w in entry.weights]
-            from sightline.errors import did_you_mean
-
-            raise UsageError(
-                f"there is no file {source} and there are no published weights of that name.{did_you_mean(source, names)}"
-            )
+            raise UsageError(f"there is no file and no published weights called {source}.{did_you_mean(source, names)}")
         from sightline.weights.fetch import fetch
 
         source = fetch(record)

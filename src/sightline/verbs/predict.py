@@ -32,13 +32,13 @@ def predict(
     if on_error not in ("stop", "skip"):
         raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
     from sightline.media.sources import sources
-    from sightline.training.device import pick_device
+    from sightline.training.device import choose_device
     from sightline.verbs.load import load
 
     net, card = run if isinstance(run, tuple) else load(run)
     task = task_of(entry_of(card.model))
     procedure = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=tuple(scales))
-    net = net.to(pick_device(device)).eval()
+    net = net.to(choose_device(device)).eval()
     found = iter(sources(source))
     return _answers(net, card, task, procedure, found, out, on_error, {} if skipped is None else skipped)
 

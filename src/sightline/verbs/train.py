@@ -125,8 +125,6 @@ def train(
     Raises `UsageError` for a wrong option and `SightlineError` when data or machine fail; a run that was stopped
     resumes to the same numbers.
     """
-    from sightline.training.launch import launched, relaunch
-
     say = say or (lambda line: None)
     if resume is not None:
         folder = Path(resume)
@@ -153,8 +151,11 @@ def train(
     say(describe(setup.choices))
     if dry_run:
         return Run(folder, "planned", 0, setup.training["steps"], {}, setup.choices)
-    if setup.training["devices"] * setup.training["nodes"] > 1 and not launched():
-        relaunch(setup.training["devices"], setup.training["nodes"])
+    if setup.training["devices"] * setup.training["nodes"] > 1:
+        from sightline.training.launch import launched, relaunch
+
+        if not launched():
+            relaunch(setup.training["devices"], setup.training["nodes"])
     if resume is None:
         if (folder / "config.json").exists():
             raise UsageError(f"{folder} holds a run already; continue it with resume={folder}, or choose another run=")
@@ -179,7 +180,7 @@ def choose(
     """Resolve every option: the user's own, then the room's choices from data and machine, then defaults."""
     from sightline.datasets.open import open_dataset
     from sightline.datasets.stats import stats
-    from sightline.training.device import pick_device
+    from sightline.training.device import choose_device
 
     entry = entry_of(model)
     task = task_of(entry)
@@ -193,7 +194,7 @@ def choose(
     part = found.split("train")
     if not part.records:
         raise SightlineError(f"{data} has no pictures to train on; its splits are {', '.join(found.splits) or 'none'}")
-    kind = pick_device(device).type
+    kind = choose_device(device).type
     choices = task.plan(stats(part, seed=seed), known | ours | dict(given), machine_here(kind))
     choices |= {name: Choice(value, "as asked") for name, value in given.items() if name != "epochs"}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
@@ -274,8 +275,7 @@ def carry_out(setup: Setup, folder: Path, *, resume: bool, say: Callable[[str], 
     samples = task.samples(
         data.split("train"), preprocess=setup.preprocess, seed=setup.seed, augment=augment, keep=fits_in_memory(data)
     )
-    known = {f: v for f, v in setup.training.items()}
-    plan = _plan(Plan, known)
+    plan = _plan(Plan, setup.training)
     held_out = data.split("val")
     validate = _validator(task, held_out, setup, folder) if held_out.records else None
     write_cards(folder, net, setup, entry)
@@ -363,9 +363,7 @@ def fits_in_memory(data: DataSet, limit: float = 1e9) -> bool:
 
 def machine_here(device: str) -> Machine:
     """The machine as the automatic choices see it."""
-    from sightline.training.device import memory_gb
-
-    return Machine(device=device, cores=os.cpu_count() or 1, memory_gb=memory_gb(device))
+    return Machine(device=device, cores=os.cpu_count() or 1)
 
 
 def free_folder(model: str | Entry, data: str | Path) -> Path:
@@ -468,9 +466,7 @@ def plan_rank() -> int:
 
 
 def _printer(say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    from sightline.training.progress import line
-
-    return lambda record: say(line(record))
+    return lambda record: say(json.dumps(record))
 
 
 def _next(folder: Path, setup: Setup) -> None:
