@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from toy_task import Deadly, Net, Out, Stripes, collate, fresh, score
+from toy_task import Bomb, Deadly, Net, Out, Stripes, collate, fresh, score
 
 from sightline.errors import SightlineError, UsageError
 from sightline.training.fit import History, fit, smaller_batch
@@ -47,22 +47,6 @@ def story(run: Path) -> list[dict]:
     """The log without what a clock or the machine decides."""
     timing = {"time", "images_per_second", "memory"}
     return [{k: v for k, v in r.items() if k not in timing} for r in read_metrics(run / "metrics.jsonl")]
-
-
-class Bomb:
-    """Samples that end the process's run at the n-th read, as a crash would."""
-
-    def __init__(self, after: int) -> None:
-        self.inner, self.left = Stripes(), after
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, key):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return self.inner[key]
 
 
 def test_it_learns_and_leaves_a_run_folder(tmp_path):

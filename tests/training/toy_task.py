@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from sightline.contracts import Batch
 from sightline.errors import SightlineError
 from sightline.ops.tree import register_dataclass
+from sightline.training.fit import fit
+from sightline.training.plan import Plan
 
 
 @register_dataclass
@@ -85,3 +88,33 @@ def score(net: nn.Module) -> Mapping[str, Any]:
 def fresh(seed: int = 1, **options: Any) -> Net:
     torch.manual_seed(seed)
     return Net(**options)
+
+
+class Bomb(Stripes):
+    """Samples that break off the training at the n-th read, as a crash would."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.left = after
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[str, Tensor, int]:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().__getitem__(key)
+
+
+def train(run: Path, plan: Plan, resume: bool = False, plain: bool = False) -> None:
+    """What a child process runs; a network without batch norm and dropout when `plain`."""
+    net = fresh(7 if resume else 1, **({"dropout": 0.0} if plain else {}))
+    if plain:
+        net.norm = nn.Identity()
+    fit(net, Stripes(), collate=collate, plan=plan, run=run, validate=score, resume=resume)
+
+
+def broken_off(run: Path, plan: Plan, after: int) -> None:
+    """The same, dying at the n-th sample without a word."""
+    try:
+        fit(fresh(), Bomb(after), collate=collate, plan=plan, run=run, validate=score)
+    except KeyboardInterrupt:
+        os._exit(9)

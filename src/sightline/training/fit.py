@@ -436,8 +436,9 @@ def _prepare(net: nn.Module, plan: Plan, crew: Crew) -> nn.Module:
             raise UsageError("sync_bn=true works on GPUs only; on CPUs use a larger batch_size")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net = net.to(crew.device)
-    if plan.channels_last:
-        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if plan.channels_last or crew.distribution == "fsdp2":  # FSDP2 can only cut weights that lie in one piece
+        layout = torch.contiguous_format if crew.distribution == "fsdp2" else torch.channels_last
+        net = net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     share_weights(net, crew)
     if crew.distribution == "fsdp2":
         shard(net)
