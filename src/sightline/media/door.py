@@ -80,10 +80,15 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
     except MemoryError as error:
         raise SightlineError(f"{path} needs more memory than there is to be read as a {what}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise SightlineError(
-            f"{path} cannot be read as a {what}: it seems damaged ({reason}); copy it again or leave it out"
+            f"{path} cannot be read as a {what}: it seems damaged ({reason(error)}); copy it again or leave it out"
         ) from error
+
+
+def reason(error: BaseException) -> str:
+    """What a foreign exception says, on one short line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())[:120] or type(error).__name__
 
 
 def check_pixels(path: Path | str, height: int, width: int, max_pixels: int) -> None:

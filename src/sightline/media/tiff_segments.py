@@ -62,7 +62,7 @@ def decode(coding: Coding, data: bytes, rows: int, columns: int, samples: int) -
         raise SightlineError(f"a segment of {len(data)} bytes cannot hold {size}")
     if coding.compression == JPEG:
         return _jpeg(coding, data, rows, columns, samples)
-    raw = _unpacked(coding, data, rows, stride)
+    raw = _unpacked(coding, data, rows, stride, columns * samples)
     if len(raw) < size:
         raise SightlineError(f"a segment holds {len(raw)} of {size} bytes")
     flat = np.frombuffer(raw, np.uint8, size).reshape(rows, stride)
@@ -74,8 +74,8 @@ def decode(coding: Coding, data: bytes, rows: int, columns: int, samples: int) -
     return values
 
 
-def _unpacked(coding: Coding, data: bytes, rows: int, stride: int) -> bytes:
-    """The segment's bytes without compression, at most `rows * stride` of them."""
+def _unpacked(coding: Coding, data: bytes, rows: int, stride: int, count: int) -> bytes:
+    """The segment's bytes without compression, at most `rows * stride` of them; `count` values a row."""
     if coding.reversed_bits and coding.compression not in CCITT:
         data = _reverse_bits(data)
     if coding.compression == NONE:
@@ -85,7 +85,7 @@ def _unpacked(coding: Coding, data: bytes, rows: int, stride: int) -> bytes:
     if coding.compression in CCITT:
         fill = (266, SHORT, (2 if coding.reversed_bits else 1,))
         option = (293 if coding.compression == 4 else 292, LONG, (coding.options,))
-        image = _through_libtiff(coding, data, stride * 8, rows, 1, 1, (fill, option))
+        image = _through_libtiff(coding, data, count, rows, 1, 1, (fill, option))
         return np.packbits(image.astype(bool), axis=1).tobytes()
     return _through_libtiff(coding, data, stride, rows, 8, 1, ()).tobytes()
 

@@ -6,18 +6,18 @@ PyAV (FFmpeg) decodes and encodes. Reading streams: one frame is in memory at a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from sightline.errors import SightlineError, UsageError
 from sightline.files import replacing
-from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading
+from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading, reason
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
 _WRITABLE = (".mp4", ".mov", ".m4v", ".mkv")
@@ -82,12 +82,15 @@ def _open(path: Path) -> Any:
 
 def _streamed(path: Path, container: Any, max_pixels: int) -> Iterator[Frame]:
     """Frames until the end, or until the first sign of damage, which becomes a `SightlineError`."""
-    index, time = 0, 0.0
+    index, time, damage = 0, 0.0, ""
     try:
         stream = container.streams.video[0]
         check_pixels(path, stream.height, stream.width, max_pixels)
         stream.thread_type = "AUTO"
         for frame in _decoded(container, stream):
+            if isinstance(frame, str):
+                damage = frame
+                break
             check_pixels(path, frame.height, frame.width, max_pixels)
             time = _time(frame, index, stream)
             yield Frame(_image(frame), time, index)
@@ -95,26 +98,57 @@ def _streamed(path: Path, container: Any, max_pixels: int) -> Iterator[Frame]:
     except SightlineError:
         raise
     except Exception as error:
-        reason = " ".join(str(error.args[1] if len(error.args) > 1 else error).split())[:120]
-        raise SightlineError(
-            f"{path} is truncated or damaged after {index} frames ({time:.2f} s): {reason}; the frames before are good"
-        ) from error
+        damage = reason(error)
     finally:
         container.close()
     if index == 0:
-        raise SightlineError(f"{path} holds no frame that can be decoded: it is truncated or damaged; copy it again")
+        why = f" ({damage})" if damage else ""
+        raise SightlineError(f"{path} holds no frame that can be decoded{why}: it seems damaged; copy it again")
+    if damage or _ends_early(path):
+        raise SightlineError(
+            f"{path} is truncated or damaged after {index} frames ({time:.2f} s): {damage or 'the file ends early'}; "
+            "the frames before are good, copy it again for the rest"
+        )
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise ValueError("a packet is cut short")
-        yield from packet.decode()
+    """Decoded frames; at damage, first the frames the decoder still holds, then the reason as a string."""
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise ValueError("a packet is cut short")
+            yield from packet.decode()
+    except (OSError, ValueError) as error:
+        with suppress(OSError, ValueError):
+            yield from stream.codec_context.decode(None)
+        yield reason(error)
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether a Matroska file is shorter than its segment says, which FFmpeg takes for a normal end (RFC 9559)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        if stream.read(4) != b"\x1aE\xdf\xa3":
+            return False
+        stream.seek(_element_size(stream) or 0, 1)
+        if stream.read(4) != b"\x18S\x80g":
+            return False
+        size = _element_size(stream)
+        return size is not None and stream.tell() + size > path.stat().st_size
+
+
+def _element_size(stream: BinaryIO) -> int | None:
+    """The size that follows an EBML element's name; None when it was left open."""
+    first = int.from_bytes(stream.read(1) or b"\xff", "big")
+    length = 9 - first.bit_length()
+    value = int.from_bytes(bytes([first & (0xFF >> length)]) + stream.read(length - 1), "big")
+    return None if value == 2 ** (7 * length) - 1 else value
 
 
 def _time(frame: Any, index: int, stream: Any) -> float:
-    if frame.time is not None:
-        return float(frame.time)
+    if frame.pts is not None:
+        return float(frame.pts * stream.time_base)
     return index / float(stream.average_rate or 25)  # raw streams carry no times
 
 
