@@ -88,10 +88,14 @@ def check(
         root = Path(data)
         try:
             survey = look_into(root, format=format, classes=classes, colours=colours, seed=seed)
-            found += survey.faults
+        except SightlineError as error:
+            return Faults(root, format or "", 0, 0, (Fault("error", root, str(error)),))
+        found += survey.faults
+        try:
             data = with_splits(survey, splits=splits, val=val, seed=seed)
         except SightlineError as error:
-            return Faults(root, format or "", 0, 0, (*found, Fault("error", root, str(error))))
+            found.append(Fault("error", root, str(error)))
+            data = with_splits(survey, val=0)
     examined = Examined(len(data.classes))
     for done, record in enumerate(data.records, start=1):
         examined.record(record)
@@ -108,7 +112,7 @@ class Examined:
         self.classes = classes
         self.faults: list[Fault] = []
         self.pictures = self.labelled = 0
-        self.without: list[Path] = []  # label maps with nothing but class 0 and pixels that are not scored
+        self.without: list[Path] = []  # pictures whose labels are nothing but class 0 and pixels that are not scored
         self.by_pixels: defaultdict[bytes, list[PixelRecord]] = defaultdict(list)
 
     def record(self, record: PixelRecord) -> None:
@@ -132,7 +136,7 @@ class Examined:
         if (ids == IGNORE).all():
             self.faults.append(Fault("warning", path, f"{path} has no pixel that is scored: every value means 255"))
         elif not ((ids > 0) & (ids != IGNORE)).any():
-            self.without.append(path)
+            self.without.append(record.image.path)
 
     def duplicates(self) -> list[Fault]:
         """Pictures with equal pixels: a warning, an error when they stand in different splits."""
@@ -157,10 +161,9 @@ class Examined:
         if not self.without:
             return []
         count, share = len(self.without), len(self.without) / max(self.labelled, 1)
-        sentence = (
-            f"{count} of {self.labelled} label maps ({share:.0%}) hold no class above 0, the first is {self.without[0]}"
-        )
-        return [Fault("warning", self.without[0], f"{sentence}; remove them if they were never labelled")]
+        what = f"{count} of {self.labelled} label maps ({share:.0%}) hold no class above 0"
+        sentence = f"{what}, the first is of {self.without[0]}; remove them if they were never labelled"
+        return [Fault("warning", self.without[0], sentence)]
 
 
 def fingerprint(picture: np.ndarray) -> bytes:

@@ -29,6 +29,7 @@ class Meaning:
     table: Mapping[RGB, int] | None = None
     foreground: bool = False
     notes: tuple[str, ...] = ()
+    guessed: bool = False  # the classes were counted in the values: other masks may hold more
 
     def mask(self, path: Path, page: int = 0) -> MaskFile:
         """The record of one mask file."""
@@ -160,7 +161,7 @@ def _unnamed(seen: Seen) -> Meaning:
     if len(coded) <= 20:
         values = {v: i for i, v in enumerate(coded)}
         note = f"{len(coded)} classes, coded in grey: {_said(values)}"
-        return Meaning(tuple(str(i) for i in range(len(coded))), values=values, notes=(note,))
+        return Meaning(tuple(str(i) for i in range(len(coded))), values=values, notes=(note,), guessed=True)
     return _foreground(Asked(), f"every value above 0, because {len(ids)} values with gaps up to {top} number objects")
 
 
@@ -170,4 +171,4 @@ def _counted(seen: Seen, top: int) -> Meaning:
         notes.append("pixels with the value 255 are never scored")
     if seen.numbered and top > 1:
         notes.append("every mask holds 1..n without a gap: say format=instances if these number objects")
-    return Meaning(tuple(str(i) for i in range(top + 1)), notes=tuple(notes))
+    return Meaning(tuple(str(i) for i in range(top + 1)), notes=tuple(notes), guessed=True)

@@ -64,7 +64,7 @@ def _looks_right(path: Path) -> bool:
 
 def read_coco(root: Path, asked: Asked) -> Survey:
     """The pictures of COCO files with their objects painted as classes."""
-    found = find_annotations(root)
+    found = [(root, "")] if root.is_file() else find_annotations(root)
     if not found:
         raise SightlineError(f"{root} has no COCO annotations; expected a JSON with images, annotations and categories")
     home = root.parent if root.is_file() else root

@@ -28,9 +28,10 @@ def split_name(word: str) -> str:
     return SPLITS.get(word.strip().lower(), word.strip())
 
 
-def natural(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts `slice2` before `slice10`."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]+)", text) if part)
+def natural(text: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
+    """Sort key that puts `slice2` before `slice10`; different texts never tie."""
+    parts = (part for part in re.split(r"([0-9]+)", text) if part)
+    return tuple((0, int(part)) if part[0] in "0123456789" else (1, part) for part in parts), text
 
 
 def _junk(name: str) -> bool:

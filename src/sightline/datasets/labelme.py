@@ -61,10 +61,10 @@ def read_labelme(root: Path, asked: Asked) -> Survey:
     found = find_annotations(root)
     listed, source = find_classes(root)
     contents = {path: content for path in found if (content := _content(path, survey)) is not None}
+    if not contents and survey.faults:
+        return survey
     if not contents:
-        raise SightlineError(
-            survey.faults[0].sentence if survey.faults else f"{root} has no LabelMe files; expected a JSON a picture"
-        )
+        raise SightlineError(f"{root} has no LabelMe files; expected a JSON beside each picture")
     met = sorted({s["label"] for c in contents.values() for s in c["shapes"] if isinstance(s.get("label"), str)})
     names = Names(with_files(asked, listed), met)
     check_names(list(names.ids), root)

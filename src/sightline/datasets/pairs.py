@@ -109,12 +109,14 @@ def from_pairs(survey: Survey, matched: Sequence[Pair], asked: Asked, *, instanc
     asked = with_files(asked, listed)
     paged = [page for pair in matched for page in expand(pair, survey)]
     masks = [(p.mask, max(n, 0)) for p, n in paged if p.mask is not None]
+    if not masks and survey.faults:
+        return survey
     if not masks:
-        raise SightlineError(
-            f"{survey.root} holds {len(matched)} pictures and no masks; put them into masks/, same names"
-        )
+        what = f"{survey.root} holds {len(matched)} pictures and no masks"
+        raise SightlineError(f"{what}; put a mask of the same name for each into masks/")
     found = meaning(masks, asked, instances=instances)
     survey.classes, survey.colours = found.classes, found.colours
+    survey.facts["classes_guessed"] = found.guessed
     survey.notes += [
         *([f"class names from {source}"] if source and listed.classes == asked.classes else []),
         *found.notes,

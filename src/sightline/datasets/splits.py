@@ -90,7 +90,7 @@ def choose_val(records: Sequence[PixelRecord], val: Val, seed: int) -> tuple[set
         count = _checked(int(rule[2]), total, val)
         part = ordered[:count] if rule[1] == "first" else ordered[total - count :]
         return {r.key for r in part}, f"the {rule[1]} {count} of {total} in the order of their names ({val})"
-    if val == 0:
+    if val == 0 or total == 0:
         return set(), ""
     if total < 2:
         raise SightlineError(f"only {total} labelled picture to train on; expected 2 or more, or say val=0")
@@ -125,7 +125,8 @@ def _cut(ordered: list[PixelRecord], count: int, seed: int) -> tuple[set[str], s
         number = sum(len(groups[name]) for name in whole)
         kind = "" if len(groups) == total else f" in {len(whole)} of {len(groups)} whole groups (folder or name prefix)"
         return {r.key for name in whole for r in groups[name]}, f"{number} of {total}{kind}, chosen by seed {seed}"
-    tails = [g[len(g) - max(round(len(g) * count / total), 1) :] for g in groups.values() if len(g) > 1]
+    ends = {name: min(max(round(len(g) * count / total), 1), len(g) - 1) for name, g in groups.items()}
+    tails = [g[len(g) - ends[name] :] for name, g in groups.items() if ends[name]]
     keys = {r.key for tail in tails for r in tail}
     each = "" if len(groups) == 1 else f", the end of each of {len(groups)} sequences"
     return (
@@ -140,9 +141,10 @@ def _whole_groups(
     """Names of groups that together hold about `count` records; None when inferred groups do not fit."""
     names = sorted(groups)
     chosen, number = [], 0
+    most = min(max(count * 1.25, count + 0.5), sum(len(g) for g in groups.values()) - 1)
     for i in order_by_hash(names, seed):
         size = len(groups[names[i]])
-        if number < count and number + size <= max(count * 1.25, count + 0.5):
+        if number < count and number + size <= most:
             chosen.append(names[i])
             number += size
     if number >= count * 0.6:

@@ -87,8 +87,6 @@ def read_table(root: Path, asked: Asked) -> Survey:
     survey = Survey(path.parent, "table", notes=[f"pictures, splits and groups as {path.name} lists them"])
     finder = Finder(path)
     matched = [pair for row in table.rows if (pair := _pair(table, row, finder, survey)) is not None]
-    if not matched and survey.faults:
-        raise SightlineError(survey.faults[0].sentence)
     return from_pairs(survey, matched, asked)
 
 

@@ -34,9 +34,9 @@ class Info:
         if s.smallest != s.largest:
             sizes += f", from {s.smallest[1]} x {s.smallest[0]} to {s.largest[1]} x {s.largest[0]}"
         kinds = ", ".join(f"{n} {name}" for name, n in s.dtypes.items())
-        channels = ", ".join(f"{n} of {c} channels" for c, n in s.channels.items())
+        channels = ", ".join(f"{n} {_KINDS.get(c, f'of {c} channels')}" for c, n in s.channels.items())
         lines = [
-            f"{self.data}: {self.format}, {len(self.classes)} classes",
+            f"{self.data}: {self.format}, {len(self.classes)} class{'es' if len(self.classes) > 1 else ''}",
             *(f"  {note}" for note in self.notes),
             "splits    " + ", ".join(f"{name} {n} ({self.labelled[name]} labelled)" for name, n in self.splits.items()),
             f"pictures  {sizes}",
@@ -83,6 +83,9 @@ class Info:
                 for name, pixels, share, seen in zip(names, s.class_pixels, s.class_shares, s.class_pictures)
             },
         }
+
+
+_KINDS = {1: "grey", 3: "colour"}
 
 
 def _numbers(values: Sequence[float]) -> str:
