@@ -322,9 +322,10 @@ def _does_not_fit(
         remedy = f"choose the model the file was made for (known layouts: {known})"
     else:
         remedy = "build the model with the values the file was made with, or load what fits with strict=False"
+    names = f"{origin or fit.origin} names" if good or origin else "any known names"
     return (
         f"{checkpoint.source} does not fit {type(net).__name__}: {good} of {len(wanted)} tensors"
-        f" ({math.floor(100 * good / max(1, len(wanted)))} %) match under {origin or fit.origin} names"
+        f" ({math.floor(100 * good / max(1, len(wanted)))} %) match under {names}"
         f"{f', it looks like {family}' if family else ''}; {told or 'nothing fits'} ({'; '.join(examples)}): {remedy}"
     )
 

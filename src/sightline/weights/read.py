@@ -149,7 +149,7 @@ def _flat(content: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Itera
 def _tensor(value: Any) -> Tensor | None:
     """A dense tensor on the CPU, or None for anything that is not one."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        value = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
+        value = np.asarray(value, value.dtype.newbyteorder("="), order="C")
         try:
             return torch.from_numpy(value if value.flags.writeable else value.copy())
         except TypeError:
@@ -235,7 +235,7 @@ def _limit(path: Path) -> int:
 
 
 def _damaged(path: Path, error: BaseException) -> SightlineError:
-    reason = re.split(r"[\n.;] ?", str(error).strip() or type(error).__name__)[0][:120]
+    reason = re.split(r"\n|; |\. |\.$", str(error).strip() or type(error).__name__)[0][:120]
     return SightlineError(f"{path} is damaged or truncated ({reason}): copy or download it again")
 
 
