@@ -16,6 +16,7 @@ packages. So each number here carries its rule in its name:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class SegmentationMetric:
 
     def _free(self, key: str) -> str:
         """`key`, or `key (2)`, `key (3)` ... when a picture of that name has been counted."""
-        names = (key, *(f"{key} ({n})" for n in range(2, len(self.image_scores) + 3)))
+        names = itertools.chain([key], (f"{key} ({n})" for n in itertools.count(2)))
         return next(name for name in names if name not in self.image_scores)
 
 

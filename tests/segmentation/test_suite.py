@@ -1,0 +1,256 @@
+"""What every entry of the room keeps, at tiny sizes; a paper's own tests add only what is special to it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import zlib
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.contracts import Entry
+from sightline.segmentation.answer import LabelMap
+from sightline.segmentation.catalog import MODELS
+from sightline.segmentation.contract import IGNORE, Scores, Target
+from sightline.verbs.load import key_maps, load_weights, save_weights
+from sightline.verbs.models import create, defaults_of, resolve
+
+NAMES = sorted(MODELS)
+
+
+def tiny(name: str, **values: Any) -> nn.Module:
+    """The entry at the size its catalogue line gives for tests, with weights that are a function of their names."""
+    net = create(name, **{**MODELS[name].tiny, "num_classes": 5, **values})
+    with torch.no_grad():
+        for key, tensor in net.state_dict().items():
+            if not tensor.is_floating_point():
+                continue
+            random = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+            value = torch.randn(tensor.shape, generator=random)
+            if key.endswith(("running_var", "running_mean")) or tensor.ndim == 1:
+                value = 0.1 * value + (1.0 if key.endswith(("running_var", "weight")) else 0.0)
+            else:
+                value = value * (2 / tensor[0].numel()) ** 0.5
+            tensor.copy_(value)
+    return net.eval()
+
+
+def picture(name: str, batch: int = 2, *, larger: int = 0, seed: int = 0) -> Tensor:
+    """Pictures of a size the entry takes: an odd, non-square one wherever it can be; `larger` steps more each side."""
+    channels = defaults_of(resolve(MODELS[name].build))["in_channels"]
+    height, width = 35 + 2 * larger, 51 + 6 * larger
+    if "unpadded" in MODELS[name].traits:
+        net = create(name, **MODELS[name].tiny)
+        height, width = net.legal_size(5 + 4 * larger), net.legal_size(13 + 8 * larger)
+    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def labels_for(images: Tensor, classes: int) -> Tensor:
+    labels = torch.randint(0, max(classes, 2), images[:, 0].shape, generator=torch.Generator().manual_seed(3))
+    labels[:, :2] = IGNORE
+    return labels
+
+
+def seen(net: nn.Module, images: Tensor) -> Scores:
+    with torch.no_grad():
+        return net(images)
+
+
+def close(a: Tensor, b: Tensor, *, tolerance: float = 1e-5) -> bool:
+    return float((a - b).abs().max()) <= tolerance * float(b.abs().max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entry_says_what_is_true(name: str) -> None:
+    entry = MODELS[name]
+    assert isinstance(entry, Entry) and entry.task == "segmentation" and entry.paper
+    builder = resolve(entry.build)
+    for argument in inspect.signature(builder).parameters.values():
+        assert argument.kind is not inspect.Parameter.VAR_KEYWORD
+        json.dumps(argument.default)
+    json.dumps(asdict(entry.preprocess))
+    with torch.device("meta"):
+        net = builder()
+    assert sum(p.numel() for p in net.parameters() if p.requires_grad) == entry.parameters
+    assert all(any(key.startswith(prefix) for key in net.state_dict()) for prefix in net.HEAD[:1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_answer_a_pixel(name: str) -> None:
+    net, images = tiny(name), picture(name)
+    before = images.clone()
+    out = seen(net, images)
+    assert isinstance(out, Scores)
+    lost = 2 * getattr(net, "margin", 0)
+    size = (2, 5, images.shape[2] - lost, images.shape[3] - lost)
+    for logits in (out.logits, *out.aux):
+        assert tuple(logits.shape) == size and logits.dtype is torch.float32 and bool(logits.isfinite().all())
+    assert torch.equal(images, before)
+    answers = net.decode(out, classes=("a", "b", "c", "d", "e"))
+    assert len(answers) == 2 and isinstance(answers[0], LabelMap)
+    assert torch.equal(answers[1].labels.long(), out.logits[1].argmax(0))
+    assert answers[0].classes == ("a", "b", "c", "d", "e")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_learns(name: str) -> None:
+    net, images = tiny(name).train(), picture(name)
+    torch.manual_seed(1)
+    labels = labels_for(images, 5)
+    target = Target(labels.clone())
+    losses = net.losses(net(images, targets=target), target)
+    sum(losses.values()).backward()
+    assert torch.equal(target.labels, labels)
+    silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    assert not silent
+    evaluated = net.eval().losses(seen(net, images), target)
+    assert set(evaluated) == set(losses) and all(value.ndim == 0 for value in evaluated.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_of_a_batch_are_strangers(name: str) -> None:
+    net, images = tiny(name), picture(name, 3)
+    assert close(seen(net, images).logits[1:2], seen(net, images[1:2]).logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_lies_outside_a_pictures_size_is_not_seen(name: str) -> None:
+    net, images = tiny(name), picture(name)
+    sizes = torch.tensor([[images.shape[2], images.shape[3]], [images.shape[2] - 9, images.shape[3] - 7]])
+    other = images.clone()
+    other[1, :, -9:] = 0.77
+    other[1, :, :, -7:] = 0.33
+    with torch.no_grad():
+        a, b = net(images, sizes=sizes).logits, net(other, sizes=sizes).logits
+    assert torch.equal(a, b)
+    assert close(a[:1], seen(net, images[:1]).logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_network(name: str) -> None:
+    def fresh() -> nn.Module:
+        torch.manual_seed(7)
+        return create(name, **MODELS[name].tiny).eval()
+
+    one, two = fresh(), fresh()
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    images = picture(name)
+    assert torch.equal(seen(one, images).logits, seen(two, images).logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_class_and_any_channels(name: str) -> None:
+    for classes, channels in ((1, 1), (3, 5)):
+        net = create(name, **MODELS[name].tiny, num_classes=classes, in_channels=channels).eval()
+        images = picture(name)[:, :1].expand(-1, channels, -1, -1)
+        out = seen(net, images)
+        assert out.logits.shape[:2] == (2, classes)
+        target = Target(labels_for(images, classes))
+        assert all(bool(value.isfinite()) for value in net.losses(out, target).values())
+        assert int(net.decode(out)[0].labels.max()) < max(classes, 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_go_out_and_come_back(name: str, tmp_path: Any) -> None:
+    net, images = tiny(name), picture(name)
+    for layout in ("sightline", *written(name)):
+        path = save_weights(net, tmp_path / f"{layout}.pth", layout=layout)
+        other = create(name, **MODELS[name].tiny, num_classes=5).eval()
+        report = load_weights(other, path)
+        assert not report.missing and not report.unexpected
+        assert torch.equal(seen(other, images).logits, seen(net, images).logits)
+
+
+def written(name: str) -> tuple[str, ...]:
+    """The public layouts that hold the whole network."""
+    papers = {"unet_same": "milesial", "unet_same_bilinear": "milesial", "unet_valid": "jvanvugt"}
+    if "torchvision" in name:
+        return ("torchvision",)
+    return ("pytorch-fcn",) if name.startswith("fcn") else (papers[name],) if name in papers else ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_class_count_loads_all_but_the_head(name: str) -> None:
+    net = create(name, **MODELS[name].tiny, num_classes=3)
+    report = load_weights(net, tiny(name).state_dict())
+    assert report.reinitialised and all(key.startswith(net.HEAD) for key in report.reinitialised)
+    assert not report.missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_deterministic_weights_give_the_stored_number(name: str) -> None:
+    logits = seen(tiny(name), picture(name)).logits.double()
+    found = (float(logits.mean()), float(logits.std()))
+    print(f'    "{name}": ({found[0]:.6g}, {found[1]:.6g}),')
+    assert found == pytest.approx(STORED[name], rel=1e-4, abs=1e-6)
+
+
+STORED: dict[str, tuple[float, float]] = {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles_without_a_graph_break(name: str) -> None:
+    net, images = tiny(name), picture(name)
+    torch.compiler.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    assert close(seen(compiled, images).logits, seen(net, images).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_exports_with_any_batch_height_and_width(name: str) -> None:
+    net, images = tiny(name), picture(name)
+    height = width = torch.export.Dim.DYNAMIC  # an error when the program would take one size only
+    if "unpadded" in MODELS[name].traits:
+        height, width = (net.step * torch.export.Dim(axis) for axis in ("height", "width"))
+    shapes = {0: torch.export.Dim.DYNAMIC, 2: height, 3: width}
+    program = torch.export.export(net, (images,), dynamic_shapes={"images": shapes})
+    for other in (picture(name, 1, larger=3, seed=2), picture(name, 3, larger=1)):
+        assert close(seen(program.module(), other).logits, seen(net, other).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_learns_two_pictures_by_heart(name: str) -> None:
+    torch.manual_seed(0)
+    net = create(name, **MODELS[name].tiny, num_classes=3).train()
+    images = picture(name) * 0.2
+    labels = torch.zeros(images[:, 0].shape, dtype=torch.long)
+    lost = getattr(net, "margin", 0)
+    middle = slice(lost + 2, images.shape[2] - lost - 2)
+    labels[0, middle, lost : images.shape[3] // 2] = 1
+    labels[1, middle, images.shape[3] // 2 : images.shape[3] - lost] = 2
+    images = images + 0.35 * labels[:, None]
+    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    first = last = 0.0
+    for step in range(150):
+        optimiser.zero_grad()
+        out = net(images)
+        loss = torch.stack(list(net.losses(out, Target(labels)).values())).sum()
+        loss.backward()
+        optimiser.step()
+        first, last = (loss.item() if step == 0 else first), loss.item()
+    assert last < 0.35 * first
+
+
+def test_the_catalogue_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, sightline.segmentation.catalog;"
+        "print([m for m in ('torch', 'torchvision', 'timm', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_weights_are_records_with_a_key_map(name: str) -> None:
+    origins = {key_map.origin for key_map in key_maps(tiny(name))}
+    for record in MODELS[name].weights:
+        assert record.url.startswith("https://") and record.sha256 in record.url and record.origin in origins
+        assert record.licence != "unknown" and len(record.classes) == 21 and record.scores
