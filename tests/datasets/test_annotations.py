@@ -150,6 +150,7 @@ def coco_file(annotations, categories=("cat", "dog"), images=None, size=(20, 30)
     return json.dumps({"images": pictures, "annotations": rows, "categories": named})
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_coco_polygons_and_runs_equal_the_reference_tools(make):
     rng = np.random.default_rng(3)
     size = (20, 30)

@@ -14,10 +14,11 @@ from sightline.datasets.paint import counts_of, paint, polygon_mask, text_of
 from sightline.datasets.records import Polygons, Runs
 from sightline.errors import SightlineError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of the reference
 numbers = st.floats(-20, 60, allow_nan=False).map(lambda v: round(v, 2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=8), st.integers(5, 40), st.integers(5, 40))
 def test_polygons_equal_the_reference_wherever_they_lie(points, height, width):
     window, inside = polygon_mask(np.array(points), (height, width))

@@ -122,7 +122,6 @@ class Examined:
             self.pictures += 1
         except SightlineError as error:
             self.faults.append(Fault("error", record.image.path, str(error)))
-            return  # the size of the labels cannot be compared
         if record.labels is not None:
             self._labels(record, record.labels.path if isinstance(record.labels, MaskFile) else record.labels.source)
 
@@ -130,7 +129,8 @@ class Examined:
         try:
             ids = read_labels_of(record, self.classes)
         except SightlineError as error:
-            self.faults.append(Fault("error", path, str(error)))
+            if str(path) in str(error):  # else it is the picture's own fault, which is listed already
+                self.faults.append(Fault("error", path, str(error)))
             return
         self.labelled += 1
         if (ids == IGNORE).all():

@@ -126,7 +126,7 @@ def _shape(shape: dict[str, Any], names: Names, path: Path, size: tuple[int, int
     points = points_of(shape.get("points"), path, size)
     if kind in _AREALESS:
         return []
-    need = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}.get(kind)
+    need = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}.get(kind) if isinstance(kind, str) else None
     if need is None:
         raise SightlineError(
             f"{path}: the shape type {shown(kind)} has no area; expected polygon, rectangle, circle, mask"
