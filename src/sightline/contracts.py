@@ -113,6 +113,7 @@ class Task:
     augment(name, size, values) -> the room's augmentation, plain values.
     plan(stats, count, entry, values, machine) -> {option: Choice}: every option the user left open.
     configure(net, *, loss, class_weights) -> None: hands the chosen loss to the network.
+    out(tensors) -> the output of `forward` from an exported file's named tensors.
     metric(classes) -> an object with `update`, `merge(other)` and `compute() -> report`.
     procedure(...) -> how `answer` looks at a picture (tiles, mirrored views, scales), plain values.
     answer(net, image, *, preprocess, classes, colours, name, procedure) -> an answer, at the picture's own size.
@@ -127,6 +128,7 @@ class Task:
     augment: Callable[..., Any]
     plan: Callable[..., dict[str, Choice]]
     configure: Callable[..., None]
+    out: Callable[[Mapping[str, Any]], Any]
     metric: Callable[..., Any]
     procedure: Callable[..., Any]
     answer: Callable[..., Any]

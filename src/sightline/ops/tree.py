@@ -30,3 +30,16 @@ def to_device(tree: Any, device: torch.device | str) -> Any:
     if isinstance(tree, (list, tuple)):
         return type(tree)(to_device(v, device) for v in tree)
     return tree
+
+
+def named_tensors(tree: Any, name: str = "") -> dict[str, Tensor]:
+    """The tensors of nested dataclasses and tuples by flat names: `logits`, `aux.0`, `aux.1`; None is left out."""
+    if isinstance(tree, Tensor):
+        return {name: tree}
+    if is_dataclass(tree) and not isinstance(tree, type):
+        parts = [(f.name, getattr(tree, f.name)) for f in fields(tree)]
+    elif isinstance(tree, (list, tuple)):
+        parts = [(str(i), part) for i, part in enumerate(tree)]
+    else:
+        return {}
+    return {k: v for part, value in parts for k, v in named_tensors(value, f"{name}.{part}" if name else part).items()}

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.contracts import Preprocess, Task
 from sightline.datasets.read import read_labels_of, read_picture
 from sightline.datasets.records import PixelRecord
 from sightline.errors import UsageError, did_you_mean
 from sightline.segmentation.answer import LabelMap
+from sightline.segmentation.contract import Scores
 from sightline.segmentation.draw import triptych
 from sightline.segmentation.losses import Criterion, parse_loss
 from sightline.segmentation.metrics import SegmentationMetric
@@ -76,6 +77,11 @@ def panel(
     )
 
 
+def out(tensors: Mapping[str, Tensor]) -> Scores:
+    """An exported file's named tensors as this room's output."""
+    return Scores(tensors["logits"])
+
+
 TASK = Task(
     name="segmentation",
     monitor="dataset_miou",
@@ -84,6 +90,7 @@ TASK = Task(
     augment=augment,
     plan=plan,
     configure=configure,
+    out=out,
     metric=SegmentationMetric,
     procedure=Procedure,
     answer=answer,

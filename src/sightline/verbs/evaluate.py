@@ -94,6 +94,7 @@ def evaluate(
     from sightline.datasets.records import DataSet
     from sightline.training.device import choose_device
     from sightline.verbs.load import load
+    from sightline.verbs.optimize import ready
 
     if on_error not in ("stop", "skip"):
         raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
@@ -111,7 +112,7 @@ def evaluate(
         )
     _check_classes(card.classes, data.classes, data.root)
     part, split = _pick(data, split)
-    net = net.to(choose_device(device))
+    net, words = ready(net.to(choose_device(device)), card.preprocess.channels)
     options = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=scales)
     metric, skipped = task.metric(card.classes), {}
     for done, scored in enumerate(score(net, part, task, card, options, metric, skipped, on_error), start=1):
@@ -133,7 +134,7 @@ def evaluate(
         confusion=report.confusion.tolist(),
         worst=report.worst,
         skipped=skipped,
-        notes=list(data.notes),
+        notes=[*data.notes, words],
     )
 
 

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 def load(path: str | Path) -> tuple[nn.Module, Card]:
     """The network of a run folder (its best state, or the last when there is none) in eval mode, and its card.
 
+    An exported file (`.onnx`, `.pt2`) is taken in place of a run.
+
     Raises `UsageError` for a path that is no run, and `SightlineError` for one that is damaged.
     """
     from sightline.weights import card as cards
     from sightline.weights import load as loading
 
+    if Path(path).suffix.lower() in (".onnx", ".pt2"):
+        from sightline.verbs.export import open_exported
+
+        return open_exported(path)
     folder = model_folder(path)
     card = cards.read(folder)
     net = create(entry_of(card.model), **card.arguments)

@@ -34,11 +34,12 @@ def predict(
     from sightline.media.sources import sources
     from sightline.training.device import choose_device
     from sightline.verbs.load import load
+    from sightline.verbs.optimize import ready
 
     net, card = run if isinstance(run, tuple) else load(run)
     task = task_of(entry_of(card.model))
     procedure = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=tuple(scales))
-    net = net.to(choose_device(device)).eval()
+    net, _ = ready(net.to(choose_device(device)), card.preprocess.channels)
     found = iter(sources(source))
     return _answers(net, card, task, procedure, found, out, on_error, {} if skipped is None else skipped)
 

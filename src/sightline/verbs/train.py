@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 """Worst pictures that are kept for looking."""
+
+WORKER = "SIGHTLINE_RUN"
+"""How the processes that train together are told the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -115,17 +119,22 @@ def train(
     augment_values: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     say: Callable[[str], None] | None = None,
+    log: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Run:
     """Train `model` on `data`; what is left open is chosen from data and machine, with the reason.
 
     model_values: values of the network's builder (`width`, ...). train_values: values of `training.plan.Plan`.
     augment_values: values of the room's augmentation. resume: a run's folder; everything else then comes from it.
-    dry_run: choose, say why, and stop before the first step. say: gets every line of progress; None is silent.
+    dry_run: choose, say why, and stop before the first step. say: gets every decision in words; None is silent.
+    log: gets every record of `metrics.jsonl`; None: a bar with an estimate on stderr, unless `say` is None.
 
     Raises `UsageError` for a wrong option and `SightlineError` when data or machine fail; a run that was stopped
     resumes to the same numbers.
     """
-    say = say or (lambda line: None)
+    from sightline.training.launch import launched, rank, relaunch
+
+    if launched() and WORKER in os.environ:
+        resume = os.environ[WORKER]
     if resume is not None:
         folder = Path(resume)
         setup = read_setup(folder)
@@ -146,21 +155,22 @@ def train(
             train_values=train_values or {}, augment_values=augment_values or {},
         )  # fmt: skip
         folder = Path(run) if run is not None else free_folder(model, data)
-    for note in setup.notes:
+    if rank() != 0:
+        say = log = None
+    for note in setup.notes if say else ():
         say(note)
-    say(describe(setup.choices))
+    if say:
+        say(describe(setup.choices))
     if dry_run:
         return Run(folder, "planned", 0, setup.training["steps"], {}, setup.choices)
-    if setup.training["devices"] * setup.training["nodes"] > 1:
-        from sightline.training.launch import launched, relaunch
-
-        if not launched():
-            relaunch(setup.training["devices"], setup.training["nodes"])
     if resume is None:
         if (folder / "config.json").exists():
             raise UsageError(f"{folder} holds a run already; continue it with resume={folder}, or choose another run=")
         write_setup(folder, setup)
-    return carry_out(setup, folder, resume=resume is not None, say=say)
+    if setup.training["devices"] * setup.training["nodes"] > 1 and not launched():
+        os.environ[WORKER] = str(folder.resolve())
+        relaunch(setup.training["devices"], setup.training["nodes"])
+    return carry_out(setup, folder, resume=resume is not None, say=say, log=log)
 
 
 def choose(
@@ -249,51 +259,77 @@ def choose(
     )
 
 
-def carry_out(setup: Setup, folder: Path, *, resume: bool, say: Callable[[str], None]) -> Run:
+def carry_out(
+    setup: Setup,
+    folder: Path,
+    *,
+    resume: bool,
+    say: Callable[[str], None] | None,
+    log: Callable[[Mapping[str, Any]], None] | None,
+) -> Run:
     """Build the network, train it, score its best state, draw its worst pictures, write the page."""
     import torch
 
     from sightline.datasets.open import open_dataset
     from sightline.training.fit import fit
+    from sightline.training.launch import rank, settling
     from sightline.training.plan import Plan
+    from sightline.training.progress import Progress
 
     entry = entry_of(setup.model)
     task = task_of(entry)
-    data = open_dataset(setup.data, **setup.opened)
-    torch.manual_seed(setup.seed)
-    net = create(entry, **setup.arguments)
-    if setup.value("weights") is not None and not resume:
-        from sightline.verbs.load import load_weights
+    with settling(), ExitStack() as stack:
+        data = open_dataset(setup.data, **setup.opened)
+        torch.manual_seed(setup.seed)
+        net = create(entry, **setup.arguments)
+        if setup.value("weights") is not None:
+            from sightline.verbs.load import load_weights
 
-        say(str(load_weights(net, setup.value("weights"))))
-    task.configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
-    augment = task.augment(
-        setup.value("augment"),
-        setup.value("size"),
-        {k.removeprefix("augment."): c.value for k, c in setup.choices.items() if k.startswith("augment.")},
-    )
-    samples = task.samples(
-        data.split("train"), preprocess=setup.preprocess, seed=setup.seed, augment=augment, keep=fits_in_memory(data)
-    )
-    plan = _plan(Plan, setup.training)
-    held_out = data.split("val")
-    validate = _validator(task, held_out, setup, folder) if held_out.records else None
-    write_cards(folder, net, setup, entry)
-    history = fit(
-        net, samples, collate=task.collate, plan=plan, run=folder, validate=validate, log=_printer(say), resume=resume
-    )
-    if plan_rank() != 0:
-        return Run(folder, history.stopped, history.step, plan.steps, dict(history.metrics), setup.choices)
-    write_cards(folder, net, setup, entry, scores=dict(history.metrics))
-    found = None
-    if history.stopped != "interrupted" and held_out.records:
-        found = show_worst(folder, setup, data)
-    _next(folder, setup)
+            report = load_weights(net, setup.value("weights"))
+            if say:
+                say(str(report))
+        task.configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
+        augment = task.augment(setup.value("augment"), setup.value("size"), _family(setup, "augment"))
+        learn, held_out = data.split("train"), data.split("val")
+        samples = task.samples(
+            learn, preprocess=setup.preprocess, seed=setup.seed, augment=augment, keep=fits_in_memory(learn)
+        )
+        plan = _plan(Plan, setup.training)
+        if rank() == 0:
+            write_cards(folder, setup, entry)
+        history = fit(
+            net,
+            samples,
+            collate=task.collate,
+            plan=plan,
+            run=folder,
+            validate=_validator(task, held_out, setup) if held_out.records else None,
+            log=log or (stack.enter_context(Progress()) if say else lambda record: None),
+            resume=resume,
+        )
+    metrics = dict(history.metrics)
+    if rank() == 0:
+        write_cards(folder, setup, entry, scores=metrics)
+        if history.stopped != "interrupted":
+            metrics = finish(folder, setup, data, history.skipped) or metrics
+    return Run(folder, history.stopped, history.step, plan.steps, metrics, setup.choices)
+
+
+def finish(folder: Path, setup: Setup, data: DataSet, skipped: Mapping[str, str]) -> dict[str, float]:
+    """What is looked at when training is over: scores, worst pictures, the next commands, the page."""
     from sightline.verbs.report import write_report
 
+    metrics = {}
+    if data.split("val").records:
+        metrics = show_worst(folder, setup, data, skipped).metrics
+    write_text(folder / "next.txt", "\n".join(next_commands(folder, setup)) + "\n")
     write_report(folder)
-    metrics = found.metrics if found else dict(history.metrics)
-    return Run(folder, history.stopped, history.step, plan.steps, metrics, setup.choices)
+    return metrics
+
+
+def _family(setup: Setup, name: str) -> dict[str, Any]:
+    """The single values of one family: `augment.rotate` as `rotate`."""
+    return {k.removeprefix(f"{name}."): c.value for k, c in setup.choices.items() if k.startswith(f"{name}.")}
 
 
 def _plan(kind: type[Plan], values: Mapping[str, Any]) -> Plan:
@@ -306,7 +342,7 @@ def _plan(kind: type[Plan], values: Mapping[str, Any]) -> Plan:
     return kind(**values)
 
 
-def _validator(task: Task, part: DataSet, setup: Setup, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
+def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module], dict[str, Any]]:
     """Scores the held-out pictures at their own size; `fit` calls it now and then."""
 
     def validate(net: nn.Module) -> dict[str, Any]:
@@ -322,13 +358,15 @@ def _validator(task: Task, part: DataSet, setup: Setup, folder: Path) -> Callabl
     return validate
 
 
-def show_worst(folder: Path, setup: Setup, data: DataSet) -> Evaluation:
+def show_worst(folder: Path, setup: Setup, data: DataSet, skipped: Mapping[str, str]) -> Evaluation:
     """Score the best state on the validation pictures, keep the numbers, and draw the worst answers."""
     from sightline.verbs.evaluate import evaluate
     from sightline.verbs.load import load
 
     net, card = load(folder)
-    found = evaluate((net, card), data, split="val", device=setup.training["device"])
+    on_error = setup.training["on_error"]
+    found = evaluate((net, card), data, split="val", device=setup.training["device"], on_error=on_error)
+    found = replace(found, skipped=dict(found.skipped) | dict(skipped))
     write_text(folder / "evaluation.json", json.dumps(found.to_json(), indent=1))
     draw_worst(folder, net, card, data, found.worst[:SHOWN])
     return found
@@ -431,9 +469,7 @@ def read_setup(folder: Path) -> Setup:
         raise SightlineError(f"{folder / 'config.json'} is damaged ({error}); restore it or train anew") from error
 
 
-def write_cards(
-    folder: Path, net: nn.Module, setup: Setup, entry: Entry, scores: Mapping[str, float] | None = None
-) -> None:
+def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, float] | None = None) -> None:
     """A card beside the weights of `best` and `last`, so that either opens at any moment."""
     from sightline.weights.card import Card, write_card
 
@@ -460,19 +496,10 @@ def versions() -> dict[str, str]:
     return {"sightline": __version__} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
 
 
-def plan_rank() -> int:
-    """This process among those that train together."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def _printer(say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    return lambda record: say(json.dumps(record))
-
-
-def _next(folder: Path, setup: Setup) -> None:
-    lines = [
+def next_commands(folder: Path, setup: Setup) -> list[str]:
+    """What one would type next."""
+    return [
         f"sightline evaluate {folder} {setup.data}",
         f"sightline predict {folder} PICTURES out=answers",
         f"sightline compare {folder} OTHER_RUN",
     ]
-    write_text(folder / "next.txt", "\n".join(lines) + "\n")

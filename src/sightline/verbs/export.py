@@ -1,0 +1,270 @@
+"""One file for other programs: `torch.export` (`.pt2`) or ONNX, with classes, preprocessing and size rules inside.
+
+The file holds `forward` with its dataclass flattened to named tensors; batch, height and width stay open where the
+network allows. Before the command says done, the written file is opened again and compared at two batch and picture
+sizes. `predict`, `evaluate` and `compare` take such a file in place of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.contracts import Preprocess
+from sightline.errors import SightlineError, UsageError, did_you_mean, missing_extra
+from sightline.files import replacing
+from sightline.ops.tree import named_tensors
+from sightline.verbs.models import entry_of, task_of
+from sightline.verbs.optimize import largest_difference, without_learning_parts
+
+if TYPE_CHECKING:
+    from sightline.weights.card import Card
+
+FORMATS = {"onnx": ".onnx", "pt2": ".pt2"}
+EQUAL = 1e-4
+"""Largest relative difference between the network and its file."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A verified file. differences: relative, for each picture size `BxHxW` it was compared at."""
+
+    path: Path
+    format: str
+    outputs: tuple[str, ...]
+    differences: dict[str, float]
+    dynamic: tuple[str, ...]  # axes that take any size: batch, height, width
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return asdict(self) | {"path": str(self.path), "megabytes": round(self.path.stat().st_size / 1e6, 3)}
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{size}: {value:.1e}" for size, value in self.differences.items())
+        return (
+            f"{self.path}: {self.format}, {self.path.stat().st_size / 1e6:.1f} MB, answers {', '.join(self.outputs)}, "
+            f"any {' and '.join(self.dynamic) or 'nothing'}; largest difference at {sizes}"
+        )
+
+
+class Flat(nn.Module):
+    """A network whose answer is a tuple of its named tensors: what an exported graph can return."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Pictures to the tensors of the answer, in the order of their names."""
+        return tuple(named_tensors(self.net(images)).values())
+
+
+def export(run: str | Path | Any, to: str | Path) -> Exported:
+    """Write a run (or a loaded `(net, card)`) to `to`, a file name that ends in .onnx or .pt2, and verify it.
+
+    Raises `SightlineError` when the file answers differently from the network; nothing is left behind then.
+    """
+    from sightline.verbs.load import load
+
+    path = Path(to)
+    kind = _format(path)
+    net, card = run if isinstance(run, tuple) else load(run)
+    return export_net(net, card, path, kind)
+
+
+def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
+    """Export, write, open again, compare; see `export`."""
+    net = without_learning_parts(net.cpu().eval())
+    sides = [_side(net, card.preprocess, n) for n in (96, 160)]
+    channels = card.preprocess.channels
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(2, channels, sides[0], sides[0], generator=generator)
+    second = torch.rand(3, channels, sides[1], sides[0], generator=generator)
+    with torch.no_grad():
+        names = tuple(named_tensors(net(first)))
+    program, dynamic = _program(net, first)
+    about = json.dumps(_about(net, card, names, dynamic))
+    with replacing(path) as temporary:
+        _write(program, temporary, kind, first, names, about, dynamic)
+        found = Opened(temporary, kind)
+        differences = {}
+        for images in (first, second):
+            if set(dynamic) < {"batch", "height", "width"} and images is second:
+                images = first[:1] if "batch" in dynamic else first
+            size = "x".join(str(n) for n in (len(images), *images.shape[2:]))
+            differences[size] = _compare(net, found, images, path)
+    return Exported(path, kind, names, differences, dynamic)
+
+
+class Opened(nn.Module):
+    """An exported file as a network: the same three verbs, so that `predict` and `evaluate` cannot tell."""
+
+    def __init__(self, path: str | Path, kind: str | None = None) -> None:
+        super().__init__()
+        self.kind = kind or _format(Path(path))
+        opener = _open_onnx if self.kind == "onnx" else _open_pt2
+        self.answer, self.about = opener(Path(path))
+        self.names = tuple(self.about["outputs"])
+        self.place = nn.Parameter(
+            torch.zeros(0), requires_grad=False
+        )  # tells callers which device to bring pictures to
+        rule = self.about.get("unpadded")
+        if rule:
+            self.margin, self.step, self.smallest = rule["margin"], rule["step"], rule["smallest"]
+
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: object = None) -> Any:
+        """The room's own answer type, from the file's named tensors."""
+        tensors = dict(zip(self.names, self.answer(images)))
+        return task_of(entry_of(self.about["card"]["model"])).out(tensors)
+
+    def legal_size(self, size: int) -> int:
+        """The smallest side an unpadded network takes that is at least `size`."""
+        return self.smallest + max(0, math.ceil((size - self.smallest) / self.step)) * self.step
+
+
+def open_exported(path: str | Path) -> tuple[nn.Module, Card]:
+    """An exported file as `(net, card)`: what `load` gives for it."""
+    from sightline.weights.card import Card
+
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give a run's folder or an exported .onnx or .pt2")
+    net = Opened(path)
+    content = dict(net.about["card"])
+    preprocess = Preprocess(**content.pop("preprocess"))
+    known = {k: tuple(map(_tuple, v)) if isinstance(v, list) else v for k, v in content.items()}
+    return net.eval(), Card(preprocess=preprocess, **known)
+
+
+def _format(path: Path) -> str:
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UsageError(f"{path}: the format '{kind}' is unknown; choose from {known}.{did_you_mean(kind, FORMATS)}")
+    if kind == "onnx":
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            if find_spec(module) is None:
+                raise missing_extra(module, "export", "ONNX")
+    return kind
+
+
+def _side(net: nn.Module, preprocess: Preprocess, size: int) -> int:
+    """A picture side near `size` that the network takes."""
+    if hasattr(net, "legal_size"):
+        return net.legal_size(size)  # pyright: ignore[reportCallIssue]
+    return math.ceil(size / preprocess.multiple) * preprocess.multiple
+
+
+def _program(net: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+    """The exported program and its open axes; a network that bakes its size in keeps only the batch open."""
+    from torch.export import Dim
+
+    if hasattr(net, "legal_size"):
+        step: int = net.step  # pyright: ignore[reportAssignmentType]
+        sides: list[Any] = [step * Dim("rows"), step * Dim("columns")]
+        if (net.smallest % step) != 0:  # pyright: ignore[reportOperatorIssue]
+            rest: int = net.smallest % step  # pyright: ignore[reportOperatorIssue, reportAssignmentType]
+            sides = [side + rest for side in sides]
+    else:
+        sides = [Dim.DYNAMIC, Dim.DYNAMIC]
+    flat = Flat(net)
+    tries = (
+        (("batch", "height", "width"), {0: Dim.DYNAMIC, 2: sides[0], 3: sides[1]}),
+        (("batch",), {0: Dim.DYNAMIC}),
+        ((), {}),
+    )
+    reason: Exception | None = None
+    for dynamic, shapes in tries:
+        try:
+            with torch.no_grad():
+                return torch.export.export(flat, (example,), dynamic_shapes={"images": shapes or None}), dynamic
+        except Exception as error:  # torch.export has no exception type of its own
+            reason = reason or error
+    raise SightlineError(f"the network cannot be exported: {' '.join(str(reason).split())[:300]}")
+
+
+def _about(net: nn.Module, card: Card, names: tuple[str, ...], dynamic: tuple[str, ...]) -> dict[str, Any]:
+    about: dict[str, Any] = {"format": 1, "outputs": names, "dynamic": dynamic, "card": asdict(card)}
+    if hasattr(net, "margin"):
+        about["unpadded"] = {name: getattr(net, name) for name in ("margin", "step", "smallest")}
+    return about
+
+
+def _write(program, path: Path, kind: str, example: Tensor, names, about: str, dynamic) -> None:
+    if kind == "pt2":
+        torch.export.save(program, path, extra_files={"sightline.json": about})
+        return
+    import onnx
+
+    exported = torch.onnx.export(
+        program, (example,), dynamo=True, input_names=["images"], output_names=list(names), verbose=False
+    )
+    assert exported is not None
+    model = exported.model_proto
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "sightline", about
+    onnx.save(model, path)
+
+
+def _open_onnx(path: Path) -> tuple[Any, dict[str, Any]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        about = json.loads(session.get_modelmeta().custom_metadata_map["sightline"])
+    except KeyError:
+        raise SightlineError(
+            f"{path} was not written by sightline: it says nothing of classes and preprocessing"
+        ) from None
+    except Exception as error:  # onnxruntime raises its own types, one a fault
+        raise SightlineError(f"{path} cannot be opened as ONNX: {' '.join(str(error).split())[:200]}") from error
+
+    def answer(images: Tensor) -> list[Tensor]:
+        found = session.run(None, {"images": images.cpu().float().contiguous().numpy()})
+        return [torch.from_numpy(array) for array in found]
+
+    return answer, about
+
+
+def _open_pt2(path: Path) -> tuple[Any, dict[str, Any]]:
+    extra = {"sightline.json": ""}
+    try:
+        program = torch.export.load(path, extra_files=extra)
+        about = json.loads(extra["sightline.json"])
+    except Exception as error:  # zip, JSON and torch's own
+        raise SightlineError(f"{path} cannot be opened as .pt2: {' '.join(str(error).split())[:200]}") from error
+    module = program.module()
+    return (lambda images: module(images)), about
+
+
+def _compare(net: nn.Module, found: Opened, images: Tensor, path: Path) -> float:
+    with torch.no_grad():
+        expected = named_tensors(net(images))
+        got = dict(zip(found.names, found.answer(images)))
+    for name, tensor in expected.items():
+        if got[name].shape != tensor.shape:
+            raise SightlineError(
+                f"{path}: for pictures of {tuple(images.shape)} the network answers {name} of {tuple(tensor.shape)} and "
+                f"the file {tuple(got[name].shape)}: the export baked a size in; nothing was written"
+            )
+    difference = largest_difference(list(expected.values()), [got[name] for name in expected])
+    if not difference <= EQUAL:
+        raise SightlineError(
+            f"{path}: for pictures of {tuple(images.shape)} the file differs from the network by {difference:.1e} "
+            f"(allowed {EQUAL:.0e}); nothing was written"
+        )
+    return difference
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

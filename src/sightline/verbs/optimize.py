@@ -1,0 +1,135 @@
+"""The inference-ready twin of a network, with the measured difference and ratio.
+
+What is done, and nothing more: parts that only learning needs are left out, batch norm is folded into the convolutions,
+tensors are laid out channels-last; on request bf16 and `torch.compile`. What it did is proved on an example.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.fold import fold_batch_norm
+from sightline.ops.tree import named_tensors
+
+EQUAL = 1e-4
+"""Largest relative difference up to which `predict` and `evaluate` use the twin unasked."""
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """A twin and the proof. difference: largest |difference| of any answer tensor, relative to its largest |value|.
+    ratio: time of the original over time of the twin, medians of interleaved runs; None when it was not timed."""
+
+    net: nn.Module
+    difference: float
+    ratio: float | None
+    words: str
+
+
+class InPrecision(nn.Module):
+    """A network that computes in `dtype` by autocast; pictures and answers stay float32."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net, self.dtype = net, dtype
+
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: object = None) -> Any:
+        """As the network's own, at another precision."""
+        with torch.autocast(images.device.type, dtype=self.dtype):
+            return self.net(images, sizes=sizes, targets=targets)
+
+
+@torch.no_grad()
+def optimize(
+    net: nn.Module, example: Tensor, *, bf16: bool = False, compile: bool = False, repeats: int = 7
+) -> Optimized:
+    """The twin of `net` for inference, compared and timed on `example` `(B, C, H, W)`; `repeats=0` does not time.
+
+    The network itself is left as it is, but for being in eval mode.
+    """
+    net = net.eval()
+    twin = net
+    folded = 0
+    done = []
+    lighter = without_learning_parts(net)
+    twin, folded = fold_batch_norm(lighter, example)
+    done.append(f"{folded} batch norms folded")
+    twin = twin.requires_grad_(False)
+    if example.ndim == 4:
+        twin = twin.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        done.append("channels-last")
+    inner = twin
+    if bf16:
+        twin = InPrecision(twin, torch.bfloat16)
+        done.append("bf16")
+    if compile:
+        twin = torch.compile(twin, dynamic=True)
+        done.append("compiled")
+    for name in ("margin", "legal_size"):
+        if hasattr(net, name) and twin is not inner:
+            setattr(twin, name, getattr(net, name))
+    difference = largest_difference(net(example), twin(example))
+    ratio = _ratio(net, twin, example, repeats) if repeats else None
+    words = ", ".join(done) + f"; largest difference {difference:.1e}"
+    words += f", {ratio:.2f} times as fast on {tuple(example.shape)}" if ratio else ""
+    return Optimized(twin, difference, ratio, words)
+
+
+def ready(net: nn.Module, channels: int) -> tuple[nn.Module, str]:
+    """The network that `predict` and `evaluate` use: its twin when it answers the same within `EQUAL`, and a sentence.
+
+    An opened export, which has no batch norm any more, is taken as it is.
+    """
+    if not any(p.numel() for p in net.parameters()):
+        return net, "an exported file, used as it is"
+    side = net.legal_size(64) if hasattr(net, "legal_size") else 64  # pyright: ignore[reportCallIssue]
+    device = next(net.parameters()).device
+    example = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    found = optimize(net, example, repeats=0)
+    if found.difference <= EQUAL:
+        return found.net, f"optimized for inference: {found.words}"
+    return net, f"not optimized: the twin would differ by {found.difference:.1e} (allowed {EQUAL:.0e})"
+
+
+def without_learning_parts(net: nn.Module) -> nn.Module:
+    """The network without the parts it names in `OPTIONAL` (auxiliary heads): the same object when it has none."""
+    import copy
+
+    names = [
+        name.rstrip(".") for name in getattr(net, "OPTIONAL", ()) if getattr(net, name.rstrip("."), None) is not None
+    ]
+    if not names:
+        return net
+    twin = copy.copy(net)
+    twin._modules = dict(net._modules) | dict.fromkeys(names)
+    return twin
+
+
+def largest_difference(one: object, other: object) -> float:
+    """Over the tensors both answers have: the largest |difference| relative to the tensor's largest |value|."""
+    a, b = named_tensors(one), named_tensors(other)
+    worst = 0.0
+    for name in a.keys() & b.keys():
+        if a[name].numel():
+            scale = a[name].float().abs().max().clamp(min=1e-12)
+            worst = max(worst, float((a[name].float() - b[name].float()).abs().max() / scale))
+    return worst
+
+
+def _ratio(net: nn.Module, twin: nn.Module, example: Tensor, repeats: int) -> float:
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        for side, times in zip((net, twin), seconds):
+            begun = time.perf_counter()
+            side(example)
+            if example.device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:  # the first turn warms up
+                times.append(time.perf_counter() - begun)
+    return statistics.median(seconds[0]) / statistics.median(seconds[1])
