@@ -254,7 +254,7 @@ def _compare(net: nn.Module, found: Opened, images: Tensor, path: Path) -> float
     for name, tensor in expected.items():
         if got[name].shape != tensor.shape:
             raise SightlineError(
-                f"{path}: for pictures of {tuple(images.shape)} the network answers {name} of {tuple(tensor.shape)} and "
+                f"{path}: for pictures of {tuple(images.shape)} the network answers {name} of {tuple(tensor.shape)}, "
                 f"the file {tuple(got[name].shape)}: the export baked a size in; nothing was written"
             )
     difference = largest_difference(list(expected.values()), [got[name] for name in expected])
