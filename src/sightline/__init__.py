@@ -21,8 +21,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sightline.verbs.compare import compare
     from sightline.verbs.evaluate import evaluate
+    from sightline.verbs.export import export
     from sightline.verbs.load import load, load_weights, save_weights
     from sightline.verbs.models import create, info, models
+    from sightline.verbs.optimize import optimize
     from sightline.verbs.predict import predict
     from sightline.verbs.train import train
 
@@ -30,10 +32,12 @@ _HOMES = {
     "compare": "compare",
     "create": "models",
     "evaluate": "evaluate",
+    "export": "export",
     "info": "models",
     "load": "load",
     "load_weights": "load",
     "models": "models",
+    "optimize": "optimize",
     "predict": "predict",
     "save_weights": "load",
     "train": "train",
@@ -44,10 +48,12 @@ __all__ = [
     "compare",
     "create",
     "evaluate",
+    "export",
     "info",
     "load",
     "load_weights",
     "models",
+    "optimize",
     "predict",
     "save_weights",
     "train",

@@ -129,6 +129,18 @@ def compare(
     answer(lambda: verbs.compare(runs, out=out), as_json=json, to_text=lambda found: f"{found}\n\nwrote {found.page}")
 
 
+def export(
+    run: str,
+    file: Annotated[Path, Parameter(help="what to write; its suffix says the format: .onnx or .pt2")],
+    *,
+    json: Json = False,
+) -> None:
+    """Write a run as one file for other programs, and compare the file with the network at two sizes."""
+    from sightline.verbs import export as verbs
+
+    answer(lambda: verbs.export(run, file), as_json=json)
+
+
 def doctor(*, json: Json = False) -> None:
     """Say what this machine has: versions, devices, codecs, extras, folders."""
     from sightline.verbs import doctor as verbs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class LabelMap:
     uncertainty: Tensor | None = None
     name: str = "picture"
     image: np.ndarray | None = None  # (H, W, C) of any depth: what `draw` paints on when nothing else is given
+    files: Mapping[str, str] = field(default_factory=dict)  # what `predict` saved of it: kind -> path
 
     @property
     def pixels(self) -> dict[str, int]:
@@ -68,7 +69,7 @@ class LabelMap:
     def to_dict(self) -> dict[str, Any]:
         """What a JSON answer says of this picture."""
         height, width = self.labels.shape[-2:]
-        return {"name": self.name, "height": height, "width": width, "pixels": self.pixels}
+        return {"name": self.name, "height": height, "width": width, "pixels": self.pixels, **self.files}
 
     def _repr_png_(self) -> bytes:
         """Notebooks show the picture itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,4 @@ def _answers(net, card, task, procedure, found, out, on_error, skipped) -> Itera
                 raise
             skipped[item.name] = str(error)
             continue
-        if out is not None:
-            answer.save(out)
-        yield answer
+        yield answer if out is None else replace(answer, files=answer.save(out))
