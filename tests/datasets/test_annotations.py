@@ -229,6 +229,15 @@ def test_coco_faults_are_sentences(make, text, sentence):
         open_dataset(path if sentence in ("not valid JSON", "nested too deeply") else make.root, format="coco")
 
 
+def test_one_annotation_file_is_a_data_set(make):
+    make.picture("images/a.png", (20, 30))
+    path = make.text(
+        "annotations/anything.json", coco_file([{"category_id": 10, "segmentation": [[0, 0, 9, 0, 9, 9]]}])
+    )
+    data = open_dataset(path, val=0)
+    assert data.root == make.root and [r.key for r in data.records] == ["images/a.png"]
+
+
 def test_annotations_of_another_size_than_the_picture_are_named(make):
     make.picture("images/a.png", (20, 31))
     make.text("annotations/instances_train.json", coco_file([]))

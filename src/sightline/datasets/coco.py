@@ -18,6 +18,7 @@ from sightline.datasets.folders import (
     SPLITS,
     exists,
     files,
+    home_of,
     inside,
     key_of,
     shown,
@@ -67,7 +68,7 @@ def read_coco(root: Path, asked: Asked) -> Survey:
     found = [(root, "")] if root.is_file() else find_annotations(root)
     if not found:
         raise SightlineError(f"{root} has no COCO annotations; expected a JSON with images, annotations and categories")
-    home = root.parent if root.is_file() else root
+    home = home_of(root) if root.is_file() else root
     survey = Survey(home, "coco", notes=["overlaps: smaller objects on top; crowd regions are never scored"])
     contents = [(path, split, _content(path)) for path, split in found]
     categories: dict[Any, str] = {}

@@ -12,7 +12,17 @@ from xml.parsers import expat
 
 import numpy as np
 
-from sightline.datasets.folders import IMAGE_FOLDERS, exists, files, inside, key_of, shown, split_name, subfolders
+from sightline.datasets.folders import (
+    IMAGE_FOLDERS,
+    exists,
+    files,
+    home_of,
+    inside,
+    key_of,
+    shown,
+    split_name,
+    subfolders,
+)
 from sightline.datasets.records import Picture, PixelRecord, Polygons, Runs
 from sightline.datasets.shapes import Names, check_names, ellipse, points_of, rectangle, size_of
 from sightline.datasets.survey import Asked, Survey
@@ -61,7 +71,7 @@ def read_cvat(root: Path, asked: Asked) -> Survey:
     found = find_annotations(root)
     if not found:
         raise SightlineError(f"{root} has no CVAT export; expected annotations.xml of 'CVAT for images 1.1'")
-    home = root.parent if root.is_file() else root
+    home = home_of(root) if root.is_file() else root
     survey = Survey(home, "cvat")
     trees = [(path, read_xml(path)) for path in found]
     declared = [n.text.strip() for _, tree in trees for n in tree.iterfind(".//labels/label/name") if n.text]

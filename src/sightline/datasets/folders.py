@@ -88,6 +88,11 @@ def inside(root: Path, folder: Path, name: str, source: Path) -> Path:
     return path
 
 
+def home_of(path: Path) -> Path:
+    """The folder of the data set an annotation file belongs to: the one above when it lies in `annotations/`."""
+    return path.parent.parent if path.parent.name.lower() in LABEL_FOLDERS else path.parent
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value from a file for a message: quoted, printable, short."""
     text = repr(value)

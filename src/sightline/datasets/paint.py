@@ -43,7 +43,8 @@ def polygon_mask(points: NDArray[np.float64], size: tuple[int, int]) -> tuple[Wi
         return window, np.zeros((h, w), bool)
     fifths = np.trunc(points * 5 + 0.5) - 5 * low  # the tools count in fifths of a pixel; shifting whole ones is exact
     (rle,) = coco.frPyObjects([((fifths - 0.6 * (fifths < 0)) / 5).ravel().tolist()], h, w)
-    counts = counts_of(rle["counts"].decode(), limit=h * w + 1)
+    text = rle["counts"]
+    counts = counts_of(text.decode() if isinstance(text, bytes) else text, limit=h * w + 1)
     return window, inside_of(counts, (h, w), by_rows=False)
 
 
