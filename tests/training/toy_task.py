@@ -16,6 +16,7 @@ from sightline.contracts import Batch
 from sightline.errors import SightlineError
 from sightline.ops.tree import register_dataclass
 from sightline.training.fit import fit
+from sightline.training.lock import locked
 from sightline.training.plan import Plan
 
 
@@ -118,3 +119,24 @@ def broken_off(run: Path, plan: Plan, after: int) -> None:
         fit(fresh(), Bomb(after), collate=collate, plan=plan, run=run, validate=score)
     except KeyboardInterrupt:
         os._exit(9)
+
+
+def report_lock(run: Path, die: int = 0) -> None:
+    """Exit with 1 when the folder is in use; with `die` inside the lock when asked to."""
+    try:
+        with locked(run):
+            os._exit(die)
+    except SightlineError:
+        os._exit(1)
+
+
+def limited(run: Path, plan: Plan, size: int) -> None:
+    """Resume where no file may grow over `size` bytes; leave what was said in the file `said`."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        train(run, plan, True)
+    except SightlineError as error:
+        (run / "said").write_text(str(error))
+        os._exit(7)

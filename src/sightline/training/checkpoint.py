@@ -13,6 +13,7 @@ import json
 import pickle
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, header: str = ""
     taken: set[int] = set()
     for name, tensor in tensors.items():
         value = tensor.detach().cpu().contiguous()
-        if value.data_ptr() in taken:  # tied weights: the format knows no sharing
+        if value.untyped_storage().data_ptr() in taken:  # tied weights: the format knows no sharing
             value = value.clone()
-        taken.add(value.data_ptr())
+        taken.add(value.untyped_storage().data_ptr())
         plain[name] = value
     with replacing(path) as temporary:
         try:
@@ -200,7 +201,9 @@ def _read_folder(path: Path) -> Saved:
             name: torch.empty(entry.size, dtype=entry.properties.dtype)
             for name, entry in metadata.state_dict_metadata.items()
         }
-        load(tensors, storage_reader=reader, no_dist=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it reads alone is what we want
+            load(tensors, storage_reader=reader, no_dist=True)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise SightlineError(f"{path}: not a readable checkpoint ({error})") from None
     return tensors, _meta(path, header)

@@ -25,6 +25,7 @@ from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.training.checkpoint import Checkpoints, gather, model_weights, restore, write_tensors
 from sightline.training.device import numerics, out_of_memory, peak_memory
 from sightline.training.ema import Ema, local
+from sightline.training.launch import restarted, settling
 from sightline.training.learner import Learner, measure_precision, take_step
 from sightline.training.loader import Fetched, Samples, load
 from sightline.training.lock import locked
@@ -97,13 +98,14 @@ def fit(
     """
     run = Path(run)
     with ExitStack() as stack:
+        stack.enter_context(settling())
         crew = stack.enter_context(joined(plan))
         if crew.main:
             stack.enter_context(locked(run))
         crew.barrier()
         stop = stack.enter_context(interruptible())
         stack.enter_context(numerics(plan, crew.device))
-        sitting = Sitting(net, samples, collate, plan, run, validate, log, crew, resume=resume)
+        sitting = Sitting(net, samples, collate, plan, run, validate, log, crew, resume=resume or restarted())
         batches = sitting.batches()
         while True:
             if sitting.validation_due():

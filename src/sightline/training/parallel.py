@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -135,7 +134,6 @@ def wrap(learner: nn.Module, crew: Crew) -> nn.Module:
     """
     if crew.distribution != "ddp":
         return learner
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     devices = [crew.device] if crew.device.type == "cuda" else None
     return DistributedDataParallel(learner, device_ids=devices, find_unused_parameters=True)
 
