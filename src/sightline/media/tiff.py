@@ -6,6 +6,7 @@ picture of any size is read within the memory of its tiles. Uncompressed files a
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from sightline.files import replacing
 from sightline.media import tiff_segments as segments
 from sightline.media.door import MAX_PIXELS, check_bytes, check_pixels, kind_of, reading
 from sightline.media.raster import Colours, Raster, full_palette, picture, stored_window, turn, turned_size
+
+# tifffile tells of every odd tag in its log, which Python prints when nobody listens; here errors say what matters.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _CACHE_BYTES = 2**26  # decoded tiles kept for the next window, which usually overlaps the last
 _INVERTED, _GREY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _CFA = 0, 1, 2, 3, 4, 5, 6, 32803
