@@ -42,7 +42,7 @@ def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Com
     rows = tuple(_row(Path(run)) for run in runs)
     page = None
     if out is not None:
-        from sightline.verbs.report import write_comparison
+        from sightline.verbs.comparison import write_comparison
 
         page = write_comparison([Path(run) for run in runs], Path(out))
     return Comparison(rows, page)
