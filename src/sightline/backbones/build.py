@@ -127,7 +127,7 @@ def _timm(name: str, in_channels: int, output_stride: int, norm: NormName | None
 def load_backbone(
     net: nn.Module, name: str, weights: str, records: Sequence[PublishedWeights], key_map: KeyMap
 ) -> None:
-    """Fill `net` from a file or from published weights by name. Nothing may be missing; a classifier may be left over."""
+    """Fill `net` from a file or published weights by name. Nothing may be missing; a classifier may be left over."""
     from sightline.weights.fetch import fetch
     from sightline.weights.load import load_weights
 

@@ -65,9 +65,9 @@ def inside(sizes: Tensor, images: Tensor) -> Tensor:
 def for_channels(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[Sequence[float] | None, Sequence[float] | None]:
-    """`mean` and `std` of colour pictures made to fit `channels`: for another count each becomes its average, repeated.
+    """`mean` and `std` of grey or colour pictures made to fit `channels`: their average, repeated.
 
-    Raises `UsageError` when they have neither 3 numbers nor `channels`.
+    Raises `UsageError` when they have neither 1 nor 3 numbers, nor one for each channel.
     """
     return _fit(mean, channels), _fit(std, channels)
 
@@ -75,6 +75,6 @@ def for_channels(
 def _fit(values: Sequence[float] | None, channels: int) -> Sequence[float] | None:
     if values is None or len(values) == channels:
         return values
-    if len(values) != 3:
+    if len(values) not in (1, 3):
         raise UsageError(f"mean and std have {len(values)} numbers for {channels} channels; give one for each channel")
-    return (sum(values) / 3,) * channels
+    return (sum(values) / len(values),) * channels

@@ -81,7 +81,7 @@ MODELS: dict[str, Entry] = {
         "segmentation",
         _DEEPLAB,
         39_633_986,
-        tiny={"backbone": "resnet18", "channels": 16},
+        tiny={"backbone": "mobilenet_v3_small", "channels": 16},
     ),
     "deeplabv3_torchvision_r50": Entry(
         f"{_DEEPLABS}:deeplabv3_torchvision_r50",
