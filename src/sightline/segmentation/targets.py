@@ -91,8 +91,9 @@ class Augment:
         image, labels = (mirror_window(x, top, left, *window) for x in (image, labels))
         size = [round(n) for n in box]
         if list(window) != size:
-            image = V.resize(image, size, interpolation=V.InterpolationMode.BILINEAR, antialias=True)
-            labels = V.resize(labels, size, interpolation=V.InterpolationMode.NEAREST_EXACT)
+            exact = image if size[1] > 1 else image.float()  # PyTorch 2.15 spoils bytes resized to a single column
+            image = resize_pixels(exact, (size[0], size[1])).to(image.dtype)
+            labels = resize(labels[None], size, rule="nearest_exact")[0]
         if angle:
             image = V.rotate(image, angle, interpolation=V.InterpolationMode.BILINEAR)
             labels = V.rotate(labels, angle, interpolation=V.InterpolationMode.NEAREST, fill=[IGNORE])
