@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import SightlineError, UsageError
 from sightline.weights.keymap import KeyMap
 from sightline.weights.load import load_weights, save_weights
-from sightline.weights.transforms import FC_TO_CONV, HWIO, regrouped
+from sightline.weights.transforms import FC_TO_CONV, HWIO, regrouped, reordered
 
 
 class Small(nn.Module):
@@ -274,6 +274,15 @@ def test_the_map_that_fits_best_wins_and_the_first_among_equals() -> None:
     assert load_weights(Small(), public(Small(), CAFFE), maps=(TF, twin, CAFFE), origin="caffe").origin == "caffe"
     with pytest.raises(UsageError, match="Did you mean 'tensorflow'"):
         load_weights(Small(), public(Small(), CAFFE), maps=MAPS, origin="tensorflw")
+
+
+def test_a_file_of_ours_says_its_layout_where_names_alone_would_not_tell(tmp_path: Path) -> None:
+    swapped = KeyMap("swapped", (("fc.bias", "fc.bias", reordered((4, 3, 2, 1, 0))), ("{rest}", "{rest}")))
+    net = Small()
+    for layout in ("sightline", "swapped"):
+        path, other = save_weights(net, tmp_path / "w.safetensors", layout=layout, maps=(swapped,)), Small()
+        assert load_weights(other, path, maps=(swapped,)).origin == layout
+        assert same(net, other)
 
 
 def test_values_that_are_not_finite_are_said() -> None:

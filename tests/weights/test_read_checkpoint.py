@@ -224,6 +224,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         read_checkpoint("a\0b")
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse")
 @pytest.mark.parametrize(
     ("content", "words"),
     [

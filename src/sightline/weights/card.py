@@ -21,7 +21,9 @@ from sightline.contracts import Preprocess
 from sightline.errors import SightlineError, UsageError
 from sightline.files import write_bytes, write_text
 from sightline.weights.fetch import sha256
+from sightline.weights.keymap import OURS
 from sightline.weights.load import encoded, tensors_of
+from sightline.weights.read import safetensors_text
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -64,7 +66,7 @@ def write(folder: str | Path, net: nn.Module, card: Card) -> Card:
     """
     folder = Path(folder)
     text = _to_json(card)
-    data = encoded(tensors_of(net), ".safetensors", metadata={"card": text})
+    data = encoded(tensors_of(net), ".safetensors", metadata={"layout": OURS.origin, "card": text})
     card = replace(card, weights_sha256=hashlib.sha256(data).hexdigest())
     write_bytes(folder / WEIGHTS, data)
     write_text(folder / CARD, _to_json(card))
@@ -95,7 +97,7 @@ def read(folder: str | Path) -> Card:
     path, weights = folder / CARD, folder / WEIGHTS
     if not weights.is_file():
         raise SightlineError(f"{folder} holds no {WEIGHTS}: give the folder of a trained model, such as runs/NAME/best")
-    embedded = _embedded(weights)
+    embedded = safetensors_text(weights).get("card")
     if not path.is_file():
         if embedded is None:
             raise SightlineError(f"{folder} holds no {CARD}: copy it from where {WEIGHTS} came from")
@@ -125,19 +127,6 @@ def _read_text(path: Path) -> str:
     if path.stat().st_size > MAX_BYTES:
         raise SightlineError(f"{path} is larger than {MAX_BYTES >> 20} MB, which no card is: copy it from its source")
     return path.read_bytes().decode("utf-8", "replace")
-
-
-def _embedded(weights: Path) -> str | None:
-    """The card that the weights carry, if they do."""
-    try:
-        with weights.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            if size > MAX_BYTES:
-                return None
-            text = json.loads(stream.read(size))["__metadata__"]["card"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return text if isinstance(text, str) else None
 
 
 def _to_json(card: Card) -> str:

@@ -92,7 +92,8 @@ def load_weights(
     """Load a checkpoint of any known origin into `net` and say what happened.
 
     source: a path, a state dict, or a dictionary that wraps one. The origin is recognised by trying every map and
-    our own names, with and without the usual prefixes; the one that fits most tensors wins, the first among equals.
+    our own names, with and without the usual prefixes; the one that fits most tensors wins, the first among equals
+    (`.safetensors` of `save_weights` say their layout themselves).
 
     head: prefixes of our names of the layers whose first dimension is the number of classes. When the file was made
         for another number, all but these layers are loaded. Default: `net.HEAD`, or none.
@@ -119,6 +120,8 @@ def load_weights(
         tuple(_first_kernel(target) if (s := getattr(net, "STEM", None) if stem is None else stem) is None else s),
         tuple(getattr(net, "OPTIONAL", ()) if optional is None else optional),
     )
+    if origin is None and checkpoint.layout in {key_map.origin for key_map in (*maps, OURS)}:
+        origin = checkpoint.layout  # a file of `save_weights` says it itself
     best = max(
         (
             _fit(net, target, key_map, spelling, note, parts)
@@ -223,9 +226,9 @@ def _fit(
 ) -> _Fit:
     read = key_map.read(tensors, {name: value.shape for name, value in target.items()})
     fit = _Fit(key_map.origin, note, len(target), misshapen=dict(read.failed))
-    for name, value in read.ours.items():
-        if name not in fit.misshapen:
-            _place(net, name, value, target[name], parts, fit)
+    for name, place in target.items():
+        if name in read.ours and name not in fit.misshapen:
+            _place(net, name, read.ours[name], place, parts, fit)
     _spread_over_layers(fit)
     for name in target:
         if name not in read.ours and name not in fit.misshapen and not name.endswith("num_batches_tracked"):
@@ -367,7 +370,9 @@ def save_weights(net: nn.Module, path: str | Path, *, layout: str = "sightline",
             " layout='sightline'"
         )
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    return write_bytes(path, encoded(tensors, path.suffix.lower(), container=known[layout].container))
+    return write_bytes(
+        path, encoded(tensors, path.suffix.lower(), container=known[layout].container, metadata={"layout": layout})
+    )
 
 
 def encoded(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import math
 import pickle
 import pickletools
@@ -19,7 +20,7 @@ import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from sightline.errors import SightlineError
 MAX_RATIO = 50
 FREE_BYTES = 2**28
 MAX_TENSORS = 200_000
+MAX_HEADER = 2**25
 
 #: Entries under which training programs keep the tensors, in the order in which they are tried.
 CONTAINERS = (
@@ -64,11 +66,12 @@ _SAME_AS = {".hdf5": ".h5", ".keras": ".h5", ".index": ".ckpt", ".meta": ".ckpt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a file under its own names, and what was done to get there."""
+    """The tensors of a file under its own names, what was done to get there, and the layout if the file says it."""
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
     source: str = "a state dict"
+    layout: str = ""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -91,7 +94,8 @@ def read_file(path: str | Path) -> Checkpoint:
         raise
     except (Exception, RecursionError) as error:  # parsers of foreign bytes raise whatever they like
         raise _damaged(path, error) from error
-    return tensors_in(content, str(path), limit=_limit(path))
+    checkpoint = tensors_in(content, str(path), limit=_limit(path))
+    return replace(checkpoint, layout=safetensors_text(path).get("layout", ""))
 
 
 def tensors_in(content: Any, source: str = "the state dict", limit: int | None = None) -> Checkpoint:
@@ -244,6 +248,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     # from bytes, not memory-mapped: the file may be replaced while its tensors live
     return safetensors.torch.load(path.read_bytes())
+
+
+def safetensors_text(path: Path) -> dict[str, str]:
+    """The free text a `.safetensors` file carries beside its tensors; empty when there is none, or no such file."""
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            text = json.loads(stream.read(size)).get("__metadata__") if size <= MAX_HEADER else None
+        return {str(key): str(value) for key, value in text.items()} if isinstance(text, dict) else {}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def _read_zip(path: Path) -> Any:
