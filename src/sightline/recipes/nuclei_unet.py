@@ -21,11 +21,11 @@ RECIPE = Recipe(
         "intensity": "zscore",
         "size": 192,
         "batch": 8,
-        "steps": 480,
+        "steps": 580,
         "lr": 3e-3,
         "loss": "ce+dice",
         "augment": "medium",
-        "augment_values": {"turn": True, "flip_vertical": True},
+        "augment_values": {"turn": True, "flip_vertical": True, "colour": 0.4},
         "model_values": {"width": 16, "mean": None, "std": None},
     },
 )

@@ -194,16 +194,18 @@ def _deform(image: Tensor, labels: Tensor, strength: float, rng: np.random.Gener
 
 
 def _recolour(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast and saturation, each by its own factor around 1; values stay in the range they may have."""
+    """Random brightness, contrast and, for three channels, saturation, each a factor around 1.
+
+    Not torchvision's: that cuts floats to [0, 1], which ruins pictures of mean 0 and deviation 1 (`zscore`).
+    """
     brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3)).tolist()
     x = image.float() * brightness
-    x = x.mean() + (x - x.mean()) * contrast
-    if len(x) == 3:  # one channel has no saturation, and nobody knows which of seven bands are red, green and blue
-        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+    mean = x.mean()
+    x = (x - mean) * contrast + mean
+    if len(x) == 3:  # bands of a satellite know no saturation
+        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
         x = grey + (x - grey) * saturation
-    if image.dtype == torch.uint8:
-        return x.round_().clamp_(0, 255).to(torch.uint8)
-    return x.clamp_(min(0.0, float(image.min())), max(1.0, float(image.max())))  # z-scores leave [0, 1]
+    return x.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else x
 
 
 def _pair(value: Any, *kinds: type) -> bool:
