@@ -117,6 +117,7 @@ class Task:
     metric(classes) -> an object with `update`, `merge(other)` and `compute() -> report`.
     procedure(...) -> how `answer` looks at a picture (tiles, mirrored views, scales), plain values.
     answer(net, image, *, preprocess, classes, colours, name, procedure) -> an answer, at the picture's own size.
+    stream(net, path, to, *, page, ...) -> the answer for a TIFF too large for memory, written to the file `to`.
     score(net, record, metric, *, preprocess, classes, procedure) -> answers one labelled record and counts it.
     panel(record, answer, colours, num_classes) -> picture, truth and answer side by side, for looking.
     """
@@ -132,5 +133,6 @@ class Task:
     metric: Callable[..., Any]
     procedure: Callable[..., Any]
     answer: Callable[..., Any]
+    stream: Callable[..., Any]
     score: Callable[..., Any]
     panel: Callable[..., Any]

@@ -444,3 +444,51 @@ class TiffWriter:
             return
         with self._stack:
             self._finish()
+
+
+class LabelFile:
+    """Writes a label map row by row into an uncompressed TIFF that `map_labels` opens without reading it.
+
+    The file appears at `path` when the block ends well, with all its rows; else nothing does.
+    """
+
+    def __init__(self, path: str | Path, size: tuple[int, int], *, colours: Colours | None = None) -> None:
+        self.path, self.size, self.colours = Path(path), size, colours
+        self._stack = ExitStack()
+        self._row = 0
+
+    def __enter__(self) -> LabelFile:
+        import tifffile
+
+        temporary = self._stack.enter_context(replacing(self.path))
+        look: dict[str, Any] = {"photometric": "minisblack"}
+        if self.colours is not None:
+            look = {"photometric": "palette", "colormap": full_palette(self.colours).T.astype(np.uint16) * 257}
+        tifffile.memmap(temporary, shape=self.size, dtype=np.uint8, **look).flush()
+        with tifffile.TiffFile(temporary) as file:
+            page: Any = file.pages[0]
+            offset = page.dataoffsets[0]
+        self._stream = self._stack.enter_context(temporary.open("r+b"))
+        self._stream.seek(offset)
+        return self
+
+    def write(self, rows: np.ndarray) -> None:
+        """The next rows, uint8 `(n, W)`."""
+        self._stream.write(np.ascontiguousarray(rows, np.uint8).data)
+        self._row += len(rows)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if kind is None and self._row != self.size[0]:
+            error = SightlineError(f"{self.path} got {self._row} of {self.size[0]} rows; nothing was written")
+            self._stack.__exit__(SightlineError, error, None)
+            raise error
+        return self._stack.__exit__(kind, error, trace)
+
+
+def map_labels(path: str | Path) -> np.ndarray:
+    """The labels of a `LabelFile`, `(H, W)` uint8, in memory only where they are looked at."""
+    import tifffile
+
+    return tifffile.memmap(path, mode="c")

@@ -32,11 +32,14 @@ class LabelMap:
     uncertainty: Tensor | None = None
     name: str = "picture"
     image: np.ndarray | None = None  # (H, W, C) of any depth: what `draw` paints on when nothing else is given
+    counted: tuple[int, ...] = ()  # pixels of each value, where counting them again would read a huge file
     files: Mapping[str, str] = field(default_factory=dict)  # what `predict` saved of it: kind -> path
 
     @property
     def pixels(self) -> dict[str, int]:
         """How many pixels each class has."""
+        if self.counted:
+            return {self._name(k): n for k, n in enumerate(self.counted) if n or k < len(self.classes)}
         if self.labels.ndim == 3:
             counts = self.labels.sum((1, 2), dtype=torch.int64).tolist()
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from torch import Tensor, nn
 
 from sightline.contracts import Preprocess
 from sightline.errors import UsageError
-from sightline.media.prepare import as_float, prepare, restore
+from sightline.media.prepare import as_float, intensity, match_channels, measure, prepare, restore
+from sightline.media.tiff import LabelFile, TiffImage, map_labels, open_tiff
 from sightline.ops.resize import resize, unpad
 from sightline.ops.tiles import SlabBlender, tiles
-from sightline.ops.window import mirror_window
+from sightline.ops.window import mirror, mirror_window
 from sightline.segmentation.answer import LabelMap, named
 from sightline.segmentation.contract import labels_of, probabilities
+from sightline.segmentation.draw import colours_for
 
 FLIPS = {"none": ((),), "h": ((), (-1,)), "hv": ((), (-1,), (-2,), (-1, -2))}
 WHOLE = 2048 * 2048
@@ -33,7 +36,7 @@ WHOLE = 2048 * 2048
 class Procedure:
     """How a network looks at a picture.
 
-    tile: side of square tiles in pixels of the network's input; 0: whole; None: whole up to `WHOLE` pixels, else 1024.
+    tile: side of square tiles in pixels of the network's input; 0: whole; None: whole up to `WHOLE` pixels, else 512.
     overlap: share of a tile that neighbours have in common. flips: `none`, `h` or `hv`: views that are averaged.
     scales: sizes the picture is looked at, relative to its own. keep: probabilities stay in the answer of a picture
     that is looked at in tiles, too.
@@ -57,7 +60,7 @@ class Procedure:
         """The side of the tiles for a picture, 0 for the whole."""
         if self.tile is not None:
             return self.tile if max(height, width) > self.tile else 0
-        return 1024 if height * width > WHOLE else 0
+        return 512 if height * width > WHOLE else 0
 
 
 @torch.inference_mode()
@@ -106,6 +109,81 @@ def answer(
         name=name,
         image=image,
     )
+
+
+@torch.inference_mode()
+def label_tiff(
+    net: nn.Module,
+    path: Path,
+    to: Path,
+    *,
+    page: int = 0,
+    preprocess: Preprocess,
+    classes: Sequence[str] = (),
+    colours: Sequence[tuple[int, int, int]] = (),
+    name: str = "picture",
+    procedure: Procedure | None = None,
+) -> LabelMap:
+    """Label a TIFF of any size in constant memory: windows in, finished rows out to the TIFF `to`.
+
+    The answer's labels are a memory map of that file. Intensities that depend on the picture (`percentile`, `zscore`)
+    are measured once, on a grid of its pixels. Raises `UsageError` where the preprocess resizes the picture.
+    """
+    if preprocess.resize != "none":
+        raise UsageError(
+            f"{path} is labelled in tiles, which resize={preprocess.resize} does not allow; train without it"
+        )
+    procedure = procedure or Procedure()
+    device = next(net.parameters()).device
+    counts = torch.zeros(256, dtype=torch.int64)
+    with open_tiff(path, page=page) as source:
+        height, width, _ = source.shape
+        tile = procedure.tile_for(height, width) or max(height, width)
+        context = math.ceil(getattr(net, "margin", 0) / min(procedure.scales))
+        scale = measure(_grid(source), preprocess.intensity)
+
+        def window(top: int, left: int, rows: int, columns: int) -> Tensor:
+            image = _mirrored(source, top - context, left - context, rows + 2 * context, columns + 2 * context)
+            return match_channels(intensity(image, preprocess.intensity, scale), preprocess.channels)
+
+        def look(x: Tensor) -> Tensor:
+            found = views(net, as_float(x)[None].to(device), procedure, preprocess.multiple)[0].cpu()
+            return unpad(found, (context,) * 4)
+
+        count = 0
+        with LabelFile(to, (height, width), colours=colours_for(named(classes, len(classes)), colours)) as sink:
+            for _, p in label_slabs(look, window, (height, width), tile, procedure.overlap):
+                labels, count = labels_of(p[None])[0], len(p)
+                counts += torch.bincount(labels.flatten().long(), minlength=256)
+                sink.write(labels.numpy())
+    return LabelMap(
+        labels=torch.from_numpy(map_labels(to)),
+        classes=named(classes, count),
+        colours=tuple((r, g, b) for r, g, b in colours),
+        name=name,
+        counted=tuple(counts.tolist()),
+        files={"labels": str(to)},
+    )
+
+
+def _grid(source: TiffImage, windows: int = 8, side: int = 256) -> np.ndarray:
+    """A sample of a picture that is too large to read: windows on a regular grid, put side by side."""
+    height, width, _ = source.shape
+    rows, columns = (min(n, side) for n in (height, width))
+    found = []
+    for y in np.linspace(0, height - rows, min(windows, -(-height // rows))).astype(int).tolist():
+        for x in np.linspace(0, width - columns, min(windows, -(-width // columns))).astype(int).tolist():
+            found.append(source.window(y, y + rows, x, x + columns))
+    return np.concatenate(found)
+
+
+def _mirrored(source: TiffImage, top: int, left: int, rows: int, columns: int) -> np.ndarray:
+    """A window that may reach beyond the picture, which is continued there by its mirror image."""
+    height, width, _ = source.shape
+    y = mirror(torch.arange(top, top + rows), height).numpy()
+    x = mirror(torch.arange(left, left + columns), width).numpy()
+    image = source.window(y.min(), y.max() + 1, x.min(), x.max() + 1)
+    return image[y - y.min()][:, x - x.min()]
 
 
 def label_slabs(

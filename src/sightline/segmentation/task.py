@@ -19,7 +19,7 @@ from sightline.segmentation.draw import triptych
 from sightline.segmentation.losses import Criterion, parse_loss
 from sightline.segmentation.metrics import SegmentationMetric
 from sightline.segmentation.plan import plan
-from sightline.segmentation.predict import Procedure, answer
+from sightline.segmentation.predict import Procedure, answer, label_tiff
 from sightline.segmentation.targets import Augment, Samples, collate
 
 AUGMENTS = {
@@ -94,6 +94,7 @@ TASK = Task(
     metric=SegmentationMetric,
     procedure=Procedure,
     answer=answer,
+    stream=label_tiff,
     score=score,
     panel=panel,
 )

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError, UsageError
-from sightline.verbs.models import entry_of, task_of
+from sightline.verbs.models import task_named
+
+HUGE = 2**25
+"""Pixels above which a TIFF is labelled in constant memory, from windows of the file to rows of a file."""
 
 
 def predict(
@@ -38,7 +41,7 @@ def predict(
     from sightline.verbs.optimize import ready
 
     net, card = run if isinstance(run, tuple) else load(run)
-    task = task_of(entry_of(card.model))
+    task = task_named(card.task)
     procedure = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=tuple(scales))
     net, _ = ready(net.to(choose_device(device)), card.preprocess.channels)
     found = iter(sources(source))
@@ -48,18 +51,31 @@ def predict(
 def _answers(net, card, task, procedure, found, out, on_error, skipped) -> Iterator[Any]:
     for item in found:
         try:
-            answer = task.answer(
-                net,
-                item.read(),
-                preprocess=card.preprocess,
-                classes=card.classes,
-                colours=card.colours,
-                name=item.name,
-                procedure=procedure,
-            )
+            how = {
+                "preprocess": card.preprocess,
+                "classes": card.classes,
+                "colours": card.colours,
+                "name": item.name,
+                "procedure": procedure,
+            }
+            if out is not None and _is_huge(item):
+                yield task.stream(net, item.path, Path(out) / f"{item.name}.tif", page=item.page, **how)
+                continue
+            answer = task.answer(net, item.read(), **how)
         except SightlineError as error:
             if on_error == "stop":
                 raise
             skipped[item.name] = str(error)
             continue
         yield answer if out is None else replace(answer, files=answer.save(out))
+
+
+def _is_huge(item: Any) -> bool:
+    """Whether a picture is a TIFF that is read in windows instead of at once."""
+    from sightline.media.image import image_size
+    from sightline.media.tiff import is_tiff
+
+    if item.path is None or not is_tiff(item.path):
+        return False
+    height, width = image_size(item.path, page=item.page)
+    return height * width > HUGE
