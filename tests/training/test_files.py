@@ -102,8 +102,10 @@ def test_what_a_kill_left_in_the_middle_of_a_write_is_ignored_and_cleaned(tmp_pa
     folder = tmp_path / "state" / ".step-00000004"
     folder.mkdir()
     (folder / "part").write_bytes(b"half")
+    weights = tmp_path / "best" / ".model.safetensors.ab.safetensors"
+    weights.write_bytes(b"half")
     train(tmp_path, PLAN, True)
-    assert not torn.exists() and not folder.exists()
+    assert not torn.exists() and not folder.exists() and not weights.exists()
 
 
 def test_nothing_readable_is_a_sentence(tmp_path):
@@ -137,7 +139,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
     assert finish(start(limited, tmp_path, PLAN, 2000)) == [7]
     assert "cannot write" in (tmp_path / "said").read_text()
     assert {p.name: p.read_bytes() for p in (tmp_path / "state").glob("step-*")} == before
-    assert not list((tmp_path / "state").glob(".*step*")), "nothing half-written"
+    assert not list(tmp_path.glob("*/.*")), "nothing half-written"
     train(tmp_path, PLAN, True)
     assert max(checkpoints(tmp_path).steps()) == 6
 

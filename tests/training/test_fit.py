@@ -192,6 +192,17 @@ def test_ctrl_c_leaves_a_validation_which_is_done_after_the_resume(tmp_path):
     assert same(straight, resumed) and story(tmp_path / "straight") == story(tmp_path / "run")
 
 
+def test_ctrl_c_in_the_last_validation_is_no_end(tmp_path):
+    def ring(net):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    _, history = train(tmp_path / "run", replace(PLAN, validate_every=0), validate=ring)
+    assert history.stopped == "interrupted" and history.step == 9
+    net, history = train(tmp_path / "run", replace(PLAN, validate_every=0), net=fresh(9), resume=True)
+    assert history.stopped == "done" and history.metrics["accuracy"] >= 0
+    assert same(net, train(tmp_path / "straight", replace(PLAN, validate_every=0))[0])
+
+
 def test_a_loss_that_is_no_number_names_terms_and_samples_and_keeps_the_checkpoint(tmp_path):
     class Sick(Net):
         calls = 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from children import finish, start
 from safetensors.torch import load_file
-from toy_task import Stripes, broken_off, fresh, train
+from toy_task import Stripes, blocks_in_two_parts, broken_off, fresh, train
 
 from sightline.errors import SightlineError, UsageError
 from sightline.training.checkpoint import Checkpoints
@@ -69,6 +69,20 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path, dist
         torch.testing.assert_close(two[name], alone[name])
     losses = [[r["loss"] for r in read_metrics(tmp_path / n / "metrics.jsonl") if "loss" in r] for n in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_blocks_are_sharded_and_compute_the_same():
+    assert finish(start(blocks_in_two_parts, world=2)) == [0, 0]
+
+
+def test_a_damaged_folder_falls_back_to_the_one_before(tmp_path):
+    plan = replace(PLAN, distribution="fsdp2", steps=2, save_every=1)
+    assert finish(start(train, tmp_path, plan, world=2)) == [0, 0]
+    checkpoints = Checkpoints(tmp_path / "state", Crew(torch.device("cpu")))
+    part = next(checkpoints.steps()[2].glob("*.distcp"))
+    part.write_bytes(part.read_bytes()[:100])
+    saved = checkpoints.load()
+    assert saved is not None and saved[1]["step"] == 1
 
 
 def test_processes_that_torchrun_did_not_start_are_missed(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +18,10 @@ from torch import Tensor, nn
 from sightline.contracts import Batch
 from sightline.errors import SightlineError
 from sightline.ops.tree import register_dataclass
+from sightline.training.ema import local
 from sightline.training.fit import fit
 from sightline.training.lock import locked
+from sightline.training.parallel import joined, shard, whole
 from sightline.training.plan import Plan
 
 
@@ -107,7 +112,7 @@ class Bomb(Stripes):
 
 def train(run: Path, plan: Plan, resume: bool = False, plain: bool = False) -> None:
     """What a child process runs; a network without batch norm and dropout when `plain`."""
-    net = fresh(7 if resume else 1, **({"dropout": 0.0} if plain else {}))
+    net = fresh(7 if resume else 1, **({"dropout": 0.0, "head_not_used": True} if plain else {}))
     if plain:
         net.norm = nn.Identity()
     fit(net, Stripes(), collate=collate, plan=plan, run=run, validate=score, resume=resume)
@@ -140,3 +145,36 @@ def limited(run: Path, plan: Plan, size: int) -> None:
     except SightlineError as error:
         (run / "said").write_text(str(error))
         os._exit(7)
+
+
+def train_and_die(run: Path, plan: Plan, event: int) -> None:
+    """Resume, and die (process 0) just before the `event`-th thing done to a file of the run."""
+    left = event
+    watched = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod"}
+
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if name in watched and str(arguments[0]).startswith(str(run)):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if os.environ.get("RANK", "0") == "0":
+        sys.addaudithook(hook)
+    train(run, plan, True)
+
+
+def blocks_in_two_parts() -> None:
+    """FSDP2 block by block gives the output and the gradients of the whole network."""
+    with joined(Plan(steps=1, distribution="fsdp2", device="cpu")):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+        plain, images = copy.deepcopy(net), torch.rand(2, 3, 8, 8)
+        shard(net, least=1)
+        assert hasattr(net[0], "unshard") and not hasattr(net[1], "unshard")
+        torch.testing.assert_close(net(images), plain(images))
+        net(images).square().mean().backward()
+        plain(images).square().mean().backward()
+        for ours, theirs in zip(net.parameters(), plain.parameters()):
+            assert ours.grad is not None and local(ours.grad).numel() < theirs.numel()
+            torch.testing.assert_close(whole(ours.grad), theirs.grad)

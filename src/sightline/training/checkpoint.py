@@ -152,11 +152,10 @@ class Checkpoints:
         if self.crew.main:
             for old in list(self.steps().values())[:-KEPT]:
                 _remove(old)
-            for torn in self.folder.glob(".*step-*"):  # left by a kill in the middle of a write
-                _remove(torn)
         return path
 
     def _save_folder(self, name: str, tensors: Mapping[str, Tensor], header: str) -> Path:
+        from torch.distributed.checkpoint.api import CheckpointException
         from torch.distributed.checkpoint.filesystem import FileSystemWriter
         from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -164,13 +163,24 @@ class Checkpoints:
         if self.crew.main:
             _remove(temporary)
         self.crew.barrier()
-        save(dict(tensors), storage_writer=FileSystemWriter(temporary, sync_files=True))
+        try:
+            save(dict(tensors), storage_writer=FileSystemWriter(temporary, sync_files=True))
+        except CheckpointException as error:
+            causes = "; ".join(sorted({str(e[0] if isinstance(e, tuple) else e) for e in error.failures.values()}))
+            raise SightlineError(f"cannot write {path}: {causes}; free some space or choose another folder") from None
         if self.crew.main:
             write_text(temporary / "run.json", header)
             _remove(path)
             temporary.replace(path)
         self.crew.barrier()
         return path
+
+
+def sweep(run: Path) -> None:
+    """Remove what a kill in the middle of a write left beside the files of a run."""
+    for pattern in ("state/.step-*", "state/.lock.json.*", "last/.model.*", "best/.model.*", ".metrics.jsonl.*"):
+        for torn in run.glob(pattern):
+            _remove(torn)
 
 
 def model_weights(net: nn.Module, ema: Ema | None) -> dict[str, Tensor]:
@@ -189,6 +199,7 @@ def _read_file(path: Path) -> Saved:
 
 
 def _read_folder(path: Path) -> Saved:
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -204,7 +215,7 @@ def _read_folder(path: Path) -> Saved:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it reads alone is what we want
             load(tensors, storage_reader=reader, no_dist=True)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (Exception, CheckpointException) as error:  # whatever a damaged pickle or archive makes of itself
         raise SightlineError(f"{path}: not a readable checkpoint ({error})") from None
     return tensors, _meta(path, header)
 

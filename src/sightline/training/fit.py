@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sightline.contracts import Batch
 from sightline.errors import SightlineError, UsageError, did_you_mean
-from sightline.training.checkpoint import Checkpoints, gather, model_weights, restore, write_tensors
+from sightline.training.checkpoint import Checkpoints, gather, model_weights, restore, sweep, write_tensors
 from sightline.training.device import numerics, out_of_memory, peak_memory
 from sightline.training.ema import Ema, local
 from sightline.training.launch import restarted, settling
@@ -87,10 +87,12 @@ def fit(
 ) -> History:
     """Train `net` on `samples` into the folder `run`: `state/`, `metrics.jsonl`, `last/` and `best/model.safetensors`.
 
+    `last/` goes with every checkpoint, `best/` with every better score; both hold the averaged weights when `plan.ema`.
+
     samples: a map-style data set; item `(epoch, index)` is one sample, random only through (seed, epoch, index).
     validate: gives `{"metrics": {name: number}, "per_class": {...}}` for the network in eval mode, with the averaged
         weights when `plan.ema`. With ddp it runs on process 0, with fsdp2 on all (and must answer the same on all).
-    log: gets every record of `metrics.jsonl` (PLAN of a run folder) when it is written, and notes.
+    log: gets every record of `metrics.jsonl` when it is written, and notes about this sitting.
     resume: continue from the newest checkpoint in `run`; from the beginning when there is none.
 
     Raises `SightlineError` in one sentence for a broken sample, a loss that is not a number, a full disk, a folder in
@@ -147,6 +149,8 @@ class Sitting:
         self.samples, self.collate, self.plan, self.run, self.crew = samples, collate, plan, run, crew
         self.judge = validate
         self.checkpoints = Checkpoints(run / "state", crew)
+        if crew.main:
+            sweep(run)
         saved = self._saved(resume)
         self.net = _prepare(net, plan, crew)
         self.optimizer = make_optimizer(self.net, plan)
@@ -315,10 +319,10 @@ class Sitting:
             return
         assert self.judge is not None
         try:
-            with stop.leaving_early(self.crew.distribution != "fsdp2"), torch.no_grad():
-                self.net.eval()
-                with self.ema.applied(self.net) if self.ema is not None else nullcontext():
-                    result = self.judge(self.net)
+            self.net.eval()
+            averaged = self.ema.applied(self.net) if self.ema is not None else nullcontext()
+            with torch.no_grad(), averaged, stop.leaving_early(self.crew.distribution != "fsdp2"):
+                result = self.judge(self.net)
         except Interrupted:
             return
         finally:
@@ -412,7 +416,7 @@ class Sitting:
     def history(self, stop: Stop) -> History:
         """The end of the story."""
         state = self.state
-        done = state.step >= self.plan.steps
+        done = state.step >= self.plan.steps and not self.validation_due()
         return History(
             step=state.step,
             steps=self.plan.steps,

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from sightline.contracts import Batch
 from sightline.errors import SightlineError
 from sightline.ops.tree import to_device
-from sightline.training.device import autocast_dtype
+from sightline.training.device import autocast_dtype, out_of_memory
 from sightline.training.parallel import syncing
 from sightline.training.plan import Plan
 
@@ -93,6 +93,22 @@ def measure_precision(learner: Learner, batch: Batch, *, repeats: int = 3) -> tu
     device = learner.device
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp32", "precision fp32: this GPU does not compute in bf16"
+    try:
+        fp32, bf16 = _measure(learner, batch, repeats)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        return "fp32", f"precision fp32: this network does not compute in bf16 on this {device.type} ({error})"
+    word = "bf16" if bf16 < 0.9 * fp32 else "fp32"
+    return (
+        word,
+        f"precision {word}: a batch takes {bf16:.0f} ms in bf16 and {fp32:.0f} ms in fp32 on this {device.type}",
+    )
+
+
+def _measure(learner: Learner, batch: Batch, repeats: int) -> tuple[float, float]:
+    """Milliseconds of a forward and backward pass in fp32 and in bf16, taken in turns."""
+    device = learner.device
     before = {name: copy.deepcopy(b) for name, b in learner.net.named_buffers()}
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
     with torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else []):
@@ -108,12 +124,7 @@ def measure_precision(learner: Learner, batch: Batch, *, repeats: int = 3) -> tu
     with torch.no_grad():
         for name, buffer in learner.net.named_buffers():
             buffer.copy_(before[name])
-    fp32, bf16 = (statistics.median(seconds[word]) * 1e3 for word in ("fp32", "bf16"))
-    word = "bf16" if bf16 < 0.9 * fp32 else "fp32"
-    return (
-        word,
-        f"precision {word}: a batch takes {bf16:.0f} ms in bf16 and {fp32:.0f} ms in fp32 on this {device.type}",
-    )
+    return statistics.median(seconds["fp32"]) * 1e3, statistics.median(seconds["bf16"]) * 1e3
 
 
 def _wait(device: torch.device) -> None:

@@ -19,8 +19,9 @@ from typing import IO
 from sightline.errors import SightlineError
 from sightline.files import write_text
 
-# Tells this process from an earlier one that had the same number (containers count from 1 each time). No clock in it.
-_PROCESS = uuid.uuid4().hex
+# With the process number it tells this process from an earlier one that had the same number (containers count from 1
+# each time) and from others forked from the same parent. No clock in it.
+_BIRTH = uuid.uuid4().hex
 
 
 @contextmanager
@@ -29,7 +30,8 @@ def locked(run: Path) -> Iterator[None]:
     folder = run / "state"
     holder = folder / "lock.json"
     known = _holder(holder)
-    if known.get("process") == _PROCESS:  # record locks do not hold against one's own process
+    process = f"{_BIRTH}-{os.getpid()}"
+    if known.get("process") == process:  # record locks do not hold against one's own process
         raise _refused(run, known)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ def locked(run: Path) -> Iterator[None]:
     with stream:
         if not _take(stream):
             raise _refused(run, known)
-        write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "process": _PROCESS}))
+        write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "process": process}))
         try:
             yield
         finally:

@@ -105,7 +105,7 @@ class Plan:
 
 
 # What may differ between a run and its continuation without changing a single bit of the result.
-HARMLESS = frozenset({"workers", "save_every", "save_seconds", "device", "patience", "on_error"})
+HARMLESS = frozenset({"workers", "save_every", "save_seconds", "patience", "on_error"})
 
 
 def differences(old: Mapping[str, Any], new: Plan) -> list[str]:

@@ -44,6 +44,7 @@ def interruptible() -> Iterator[Stop]:
         if again:
             raise KeyboardInterrupt
         if stop.interruptible:
+            stop.interruptible = False
             raise Interrupted
 
     if threading.current_thread() is not threading.main_thread():
