@@ -1,0 +1,230 @@
+"""The segmentation room beside its peers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import sightline as sl
+from bench.harness import Row, race, relative_difference
+
+
+def rows() -> Iterator[Row]:
+    """Every comparison of this room; a peer that is not installed is named in an n/a row."""
+    yield from deeplab()
+    yield from unet_step()
+    yield from scoring()
+    yield from samples()
+
+
+def _shake(net: torch.nn.Module) -> None:
+    """Running statistics that are not 0 and 1, so that folding them is no trivial matter."""
+    generator = torch.Generator().manual_seed(1)
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1, generator=generator)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2, generator=generator)
+
+
+def deeplab() -> Iterator[Row]:
+    """DeepLabv3 ResNet-50 at 512 x 512 after `optimize` beside torchvision's eager network of the same weights."""
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    torch.manual_seed(0)
+    peer = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=None).eval()
+    _shake(peer)
+    ours = sl.create("deeplabv3_torchvision_r50", aux=False, mean=None).eval()
+    sl.load_weights(ours, peer.state_dict())
+    images = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = peer(images)["out"]
+        twin = sl.optimize(ours, images, repeats=0).net
+        difference = relative_difference(twin(images).logits, expected)
+        assert difference <= 1e-4, difference
+        yield race(
+            "deeplabv3_torchvision_r50, 1 x 512 x 512, float32",
+            lambda: twin(images),
+            lambda: peer(images),
+            names=("optimize", "torchvision eager"),
+            difference=f"relative difference {difference:.1e}",
+            bar="1.3",
+            repeats=5,
+        )
+        yield from _bf16(ours, peer, images, expected)
+        yield from _onnx(ours, peer, images, expected)
+
+
+def _bf16(ours, peer, images, expected) -> Iterator[Row]:
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    what = "deeplabv3_torchvision_r50, 1 x 512 x 512, bf16"
+    if "amx_bf16" not in flags and "avx512_bf16" not in flags:
+        yield Row(what, "-", "-", None, "-", "-", "1.7", torch.get_num_threads(), "this processor has no bf16 units")
+        return
+    twin = sl.optimize(ours, images, bf16=True, repeats=0).net
+    difference = relative_difference(twin(images).logits, expected)
+    assert difference <= 3e-2, difference
+    yield race(
+        what,
+        lambda: twin(images),
+        lambda: peer(images),
+        names=("optimize bf16", "torchvision eager float32"),
+        difference=f"relative difference {difference:.1e}",
+        bar="1.7",
+        repeats=5,
+    )
+
+
+def _onnx(ours, peer, images, expected) -> Iterator[Row]:
+    from sightline.contracts import Preprocess
+    from sightline.verbs.export import Opened, export_net
+    from sightline.weights.card import Card
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "deeplabv3.onnx"
+        card = Card(model="deeplabv3_torchvision_r50", task="segmentation", preprocess=Preprocess())
+        export_net(ours, card, path, "onnx")
+        opened = Opened(path, "onnx")
+        difference = relative_difference(opened(images).logits, expected)
+        yield race(
+            "deeplabv3_torchvision_r50, 1 x 512 x 512, ONNX file",
+            lambda: opened(images),
+            lambda: peer(images),
+            names=("onnxruntime", "torchvision eager"),
+            difference=f"relative difference {difference:.1e}",
+            repeats=5,
+        )
+
+
+def unet_step() -> Iterator[Row]:
+    """One training step of a U-Net on ResNet-34 beside segmentation_models_pytorch's of the same weights."""
+    import segmentation_models_pytorch as smp
+
+    torch.manual_seed(0)
+    peer = smp.Unet("resnet34", encoder_weights=None, classes=5).train()
+    ours = sl.create("unet", backbone="resnet34", num_classes=5, mean=None).train()
+    sl.load_weights(ours, peer.state_dict())
+    images = torch.rand(4, 3, 256, 256)
+    labels = torch.randint(0, 5, (4, 256, 256))
+    with torch.no_grad():
+        difference = relative_difference(ours.eval()(images).logits, peer.eval()(images))
+    assert difference <= 1e-4, difference
+    ours = ours.train().to(memory_format=torch.channels_last)
+    peer.train()
+    sides = []
+    for net, call in ((ours, lambda x: ours(x).logits), (peer, peer)):
+        optimizer = torch.optim.AdamW(net.parameters())
+        layout = torch.channels_last if net is ours else torch.contiguous_format
+
+        def step(call=call, optimizer=optimizer, layout=layout):
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(call(images.contiguous(memory_format=layout)), labels).backward()
+            optimizer.step()
+
+        sides.append(step)
+    yield race(
+        "U-Net on ResNet-34, training step, 4 x 256 x 256",
+        sides[0],
+        sides[1],
+        names=("channels-last, as `train` runs it", "segmentation_models_pytorch"),
+        difference=f"relative difference before training {difference:.1e}",
+        bar="0.95",
+        repeats=5,
+    )
+
+
+def scoring() -> Iterator[Row]:
+    """100 label maps of 360 x 480, 11 classes, beside torchmetrics' Jaccard index."""
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    from sightline.segmentation.metrics import SegmentationMetric
+
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 11, (100, 360, 480), generator=generator, dtype=torch.uint8)
+    labels[torch.rand(labels.shape, generator=generator) < 0.05] = 255
+    noise = torch.randint(0, 11, labels.shape, generator=generator, dtype=torch.uint8)
+    answers = torch.where((torch.rand(labels.shape, generator=generator) < 0.3) | (labels == 255), noise, labels)
+
+    def ours() -> float:
+        metric = SegmentationMetric([str(k) for k in range(11)])
+        for k in range(len(labels)):
+            metric.update(answers[k], labels[k], key=str(k))
+        return metric.compute().metrics["dataset_miou"]
+
+    def peer(validate: bool) -> float:
+        metric = MulticlassJaccardIndex(11, ignore_index=255, validate_args=validate)
+        for k in range(len(labels)):
+            metric.update(answers[k].long()[None], labels[k].long()[None])
+        return float(metric.compute())
+
+    difference = abs(ours() - peer(True))
+    assert difference < 1e-6, difference
+    for validate, words, bar in ((True, "its defaults", "5"), (False, "validate_args=False", "")):
+        yield race(
+            f"mIoU of 100 label maps, 360 x 480, 11 classes; torchmetrics with {words}",
+            ours,
+            lambda validate=validate: peer(validate),
+            names=("all scores and each picture's", "MulticlassJaccardIndex"),
+            difference=f"difference {difference:.0e}",
+            bar=bar,
+            repeats=3,
+        )
+
+
+def samples() -> Iterator[Row]:
+    """Decode and augment CamVid beside a plain `Dataset` with the same list of torchvision transforms."""
+    data = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "camvid"
+    what = "CamVid: decode, scale, crop, flip, colour, 256 x 256"
+    if not data.is_dir():
+        yield Row(
+            what, "-", "-", None, "-", "-", "1.2", torch.get_num_threads(), "camvid is absent; set SIGHTLINE_DATA"
+        )
+        return
+    from PIL import Image
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    from sightline.contracts import Preprocess
+    from sightline.datasets.open import open_dataset
+    from sightline.segmentation.targets import Augment, Samples
+
+    found = open_dataset(data).split("train")
+    ours = Samples(
+        found, preprocess=Preprocess(), seed=0, augment=Augment(crop=(256, 256), scale=(0.7, 1.5), colour=0.2)
+    )
+    transforms = v2.Compose(
+        [
+            v2.ScaleJitter(target_size=(360, 480), scale_range=(0.7, 1.5)),
+            v2.RandomCrop(256, pad_if_needed=True, padding_mode="reflect"),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(0.2, 0.2, 0.2),
+        ]
+    )
+
+    class Plain(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            record = found.records[index]
+            image = tv_tensors.Image(Image.open(record.image.path).convert("RGB"))
+            mask = tv_tensors.Mask(torch.from_numpy(np.asarray(Image.open(record.labels.path)).copy()))
+            return transforms(image, mask)
+
+    plain = Plain()
+    sample = ours[0, 0]
+    image, mask = plain[0]
+    assert sample.image.shape == image.shape and sample.labels.shape == mask.shape
+    chosen = range(0, 60)
+    yield race(
+        what,
+        lambda: [ours[0, i] for i in chosen],
+        lambda: [plain[i] for i in chosen],
+        names=("Samples, 60 pictures", "Dataset with transforms.v2"),
+        difference="same sizes and types; the randomness differs",
+        bar="1.2",
+        repeats=3,
+    )
