@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bench.harness import machine, markdown
+
 from sightline.files import write_text
 
 ROOMS = ("house", "segmentation")

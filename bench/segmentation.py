@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bench.harness import Row, race, relative_difference
 
 import sightline as sl
-from bench.harness import Row, race, relative_difference
 
 
 def rows() -> Iterator[Row]:
@@ -218,7 +218,7 @@ def samples() -> Iterator[Row]:
     sample = ours[0, 0]
     image, mask = plain[0]
     assert sample.image.shape == image.shape and sample.labels.shape == mask.shape
-    chosen = range(0, 60)
+    chosen = range(60)
     yield race(
         what,
         lambda: [ours[0, i] for i in chosen],
