@@ -104,6 +104,24 @@ def test_defaults_then_file_then_command_line(tmp_path: Path, capsys: pytest.Cap
     assert told["lr"] == ("", "default")
 
 
+def test_a_recipe_stands_below_the_file_and_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sightline.recipes.camvid_unet import RECIPE
+
+    path = tmp_path / "options.yaml"
+    path.write_text("batch: 3\nsteps: 5\n")
+    assert main(["train", "data=x", "recipe=camvid_unet", f"config={path}", "steps=7", "--print-config"]) == 0
+    told = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert told["model"].split() == ["unet", "#", "recipe", "camvid_unet"]
+    assert told["lr"].split()[0] == str(RECIPE.options["lr"])
+    assert told["model.width"].split() == [str(RECIPE.options["model_values"]["width"]), "#", "recipe", "camvid_unet"]
+    assert told["batch"].split() == ["3", "#", str(path)]
+    assert told["steps"].split() == ["7", "#", "command", "line"]
+    assert main(["train", "data=x", "recipe=camvid_unte"]) == 2
+    assert "Did you mean 'camvid_unet'?" in capsys.readouterr().err
+
+
 def test_what_print_config_prints_can_be_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "unet", "a: b #c", "lr=1e-3", "model.width=8", "--print-config"]) == 0
     first = capsys.readouterr().out

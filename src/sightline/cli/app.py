@@ -6,7 +6,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Unused
 
 from sightline import __version__
 from sightline.cli.overview import VERBS, Verb
-from sightline.cli.tokens import fill_from_file, options_of, spread
+from sightline.cli.tokens import fill_layers, options_of, spread
 from sightline.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def run(verb: Verb, tokens: list[str]) -> int:
         target, words, rest = target[rest[0]], [*words, rest[0]], rest[1:]
     if target.default_command is not None:
         rest = spread(rest, options_of(target.assemble_argument_collection()))
-        target.config = (fill_from_file,)
+        target.config = (fill_layers,)
     try:
         command, bound, _ = app.parse_args([*words, *rest], print_error=False, exit_on_error=False)
     except CycloptsError as error:

@@ -118,15 +118,20 @@ def predict(
 
 
 def compare(
-    runs: Annotated[list[str], Parameter(help="folders of runs, two or more")],
+    runs: Annotated[list[str], Parameter(help="folders of runs, two or more; with data, exported files too")],
     *,
+    data: Annotated[str | None, Parameter(help="score all of them anew on this data set")] = None,
+    split: Annotated[str | None, Parameter(help="of that data: train, val, test or all")] = None,
     out: Annotated[Path, Parameter(help="the page to write")] = Path("compare.html"),
     json: Json = False,
 ) -> None:
     """Put finished runs side by side: a table here, curves and classes in a page."""
     from sightline.verbs import compare as verbs
 
-    answer(lambda: verbs.compare(runs, out=out), as_json=json, to_text=lambda found: f"{found}\n\nwrote {found.page}")
+    def told(found: verbs.Comparison) -> str:
+        return f"{found}\n\nwrote {found.page}" if found.page else str(found)
+
+    answer(lambda: verbs.compare(runs, data=data, split=split, out=out), as_json=json, to_text=told)
 
 
 def export(

@@ -1,17 +1,19 @@
-"""Before parsing: `key=value` becomes `--key=value`, and a YAML file fills what the command line left open."""
+"""Before parsing: `key=value` becomes `--key=value`, and YAML file and recipe fill what the command line left open."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.errors import UsageError
+from sightline.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from cyclopts import App
     from cyclopts.argument import ArgumentCollection
+
+    from sightline.recipes.recipe import Recipe
 
 _PAIR = re.compile(r"(?P<key>[A-Za-z_][\w-]*(\.[\w.-]+)?)=", re.ASCII)
 
@@ -45,25 +47,57 @@ def options_of(arguments: ArgumentCollection) -> dict[str, bool]:
     return {name.lstrip("-"): not a.is_flag() for a in arguments for name in a.names if name.startswith("--")}
 
 
-def fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Give the values of the YAML file named by `config` to every option that the command line left open.
+def fill_layers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give every option that the command line left open its value from the YAML file, else from the recipe.
 
     A hook of the parser (`App.config`), so that a wrong type in the file is refused like one on the command line,
     with the file's name.
     """
     from cyclopts import Token
 
-    from sightline.verbs.config import read_yaml, refuse_unknown
+    known = set(options_of(arguments)) - {"config", "recipe", "print-config", "json"}
+    for source, values in layers_below(_last(arguments, "--config"), _last(arguments, "--recipe"), known):
+        for key, text in values.items():
+            argument, keys, _ = arguments.match(f"--{key}")
+            if not any(token.keys == keys for token in argument.tokens):
+                argument.append(Token(keyword=f"--{key}", value=text, source=source, keys=keys))
 
-    path = next((a.tokens[-1].value for a in arguments if "--config" in a.names and a.tokens), None)
-    if path is None:
-        return
-    values = read_yaml(path)
-    refuse_unknown(values, set(options_of(arguments)) - {"config", "print-config", "json"}, path)
-    for key, text in values.items():
-        argument, keys, _ = arguments.match(f"--{key}")
-        if not any(token.keys == keys for token in argument.tokens):
-            argument.append(Token(keyword=f"--{key}", value=text, source=str(path), keys=keys))
+
+def layers_below(
+    config: str | Path | None, recipe: str | None, known: Iterable[str]
+) -> list[tuple[str, dict[str, str]]]:
+    """What stands below the command line as (source, {option: text}), the YAML file first, then the recipe."""
+    from sightline.verbs.config import as_texts, read_yaml, refuse_unknown
+
+    layers: list[tuple[str, dict[str, str]]] = []
+    if config is not None:
+        values = read_yaml(config)
+        refuse_unknown(values, known, config)
+        layers.append((str(config), values))
+    if recipe is not None:
+        found = recipe_called(recipe)
+        layers.append((f"recipe {recipe}", as_texts({"model": found.model, **found.options})))
+    return layers
+
+
+def recipe_called(name: str) -> Recipe:
+    """The recipe of that name, from `sightline.recipes`."""
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    from sightline import recipes
+
+    names = [module.name for module in iter_modules(recipes.__path__)]
+    found = import_module(f"sightline.recipes.{name}") if name in names else None
+    if not hasattr(found, "RECIPE"):
+        raise UsageError(
+            f"there is no recipe '{name}'; they are the files of sightline/recipes.{did_you_mean(name, names)}"
+        )
+    return found.RECIPE
+
+
+def _last(arguments: ArgumentCollection, option: str) -> str | None:
+    return next((a.tokens[-1].value for a in arguments if option in a.names and a.tokens), None)
 
 
 def nested(values: Mapping[str, str] | None) -> dict[str, Any]:

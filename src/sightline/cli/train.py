@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from sightline.cli.show import answer
-from sightline.cli.tokens import nested
-from sightline.verbs.config import NESTED, TRAIN, as_yaml, layer, nested_value, read_yaml, train_option
+from sightline.cli.tokens import layers_below, nested
+from sightline.verbs.config import NESTED, TRAIN, as_yaml, layer, nested_value, train_option
 
 _GROUPS = {name: Group.create_ordered(name) for name in dict.fromkeys(option.group for option in TRAIN)}
+_OPTIONS = {"model", "data", *(option.name for option in TRAIN), *(f"{family}_values" for family in NESTED)}
 _CALL = Group.create_ordered("This call")
 
 
@@ -65,6 +66,7 @@ def train(
     augment_values: Annotated[dict[str, str] | None, _family("augment")] = None,
     train_values: Annotated[dict[str, str] | None, _family("train")] = None,
     config: Annotated[Path | None, _here("a YAML file with any of these; `sightline init` writes one")] = None,
+    recipe: Annotated[str | None, _here("begin with the options of this recipe, such as camvid_unet")] = None,
     print_config: Annotated[bool, _here("print every option with its value and its source, and stop")] = False,
     json: Annotated[bool, _here("print one JSON object on stdout and nothing else")] = False,
 ) -> int:
@@ -77,9 +79,9 @@ def train(
 
     Ctrl-C finishes the step, saves, and says how to go on.
     """
-    given = {name: value for name, value in locals().items() if name not in ("config", "print_config", "json")}
+    given = {name: value for name, value in locals().items() if name in _OPTIONS}
     if print_config:
-        print(_resolved(given, config), end="")
+        print(_resolved(given, config, recipe), end="")
         return 0
     from sightline.verbs import train as verbs
 
@@ -92,14 +94,19 @@ def train(
     return 0
 
 
-def _resolved(given: dict[str, Any], config: Path | None) -> str:
+def _resolved(given: dict[str, Any], config: Path | None, recipe: str | None) -> str:
     """Every option as a YAML file that trains the same, each with the layer that decided it."""
     defaults = {"model": None, "data": None} | {option.name: option.default for option in TRAIN}
     for family in NESTED:
         values = nested(given.pop(f"{family}_values"))
         given |= {f"{family}.{key}": value for key, value in values.items()}
         defaults |= {f"{family}.{key}": None for key in values}
-    file = {} if config is None else {key.replace("-", "_"): text for key, text in read_yaml(config).items()}
-    from_file = {k: v for k, v in given.items() if k in file and (file[k] == str(v) or nested_value(file[k]) == v)}
-    from_line = {k: v for k, v in given.items() if k not in from_file and v != defaults[k]}
-    return as_yaml(layer(("default", defaults), (str(config), from_file), ("command line", from_line)))
+    layers, rest = [], dict(given)
+    for source, texts in layers_below(config, recipe, {*defaults, *NESTED}):
+        texts = {key.replace("-", "_"): text for key, text in texts.items()}
+        decided = {k: v for k, v in rest.items() if k in texts and texts[k] in (str(v), str(v).lower())}
+        decided |= {k: v for k, v in rest.items() if k in texts and nested_value(texts[k]) == v}
+        rest = {k: v for k, v in rest.items() if k not in decided}
+        layers.append((source, decided))
+    rest = {k: v for k, v in rest.items() if v != defaults[k]}
+    return as_yaml(layer(("default", defaults), *layers[::-1], ("command line", rest)))

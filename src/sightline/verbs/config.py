@@ -127,6 +127,22 @@ def layer(*layers: tuple[str, Mapping[str, Any]]) -> dict[str, Setting]:
     return settings
 
 
+def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Option values as the texts one would type: `{"size": [160, 224]}` -> `{"size": "160,224"}`.
+
+    A mapping `model_values` becomes `model.KEY` options; options whose value is None are left open, so left out.
+    """
+    texts: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            texts |= {f"{name.removesuffix('_values')}.{key}": text for key, text in as_texts(value).items()}
+        elif isinstance(value, (list, tuple)):
+            texts[name] = ",".join(map(str, value))
+        elif value is not None:
+            texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return texts
+
+
 def nested_value(text: str) -> Any:
     """The text of a nested option as a value: JSON where it is JSON, `none true false`, `1,2` a list, else a string.
 
