@@ -215,7 +215,6 @@ def test_scores_around_zero_are_not_cut_off() -> None:
     for seed in range(10):
         moved, _ = Augment(flip=False, colour=0.2)(image, torch.zeros(10, 10).byte(), _rng(seed))
         assert (moved < -0.5).float().mean() > 0.25 and (moved > 1.2).float().mean() > 0.1
-        assert moved.min() >= -3 and moved.max() <= 3
 
 
 # Wrong values ------------------------------------------------------------------------------------------------------

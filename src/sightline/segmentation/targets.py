@@ -20,7 +20,7 @@ from sightline.datasets.read import read_labels_of, read_picture
 from sightline.datasets.records import DataSet, PixelRecord
 from sightline.errors import UsageError
 from sightline.media.prepare import as_float, intensity, match_channels, resize_pixels, target_size
-from sightline.ops.resize import resize
+from sightline.ops.resize import centre_crop, resize
 from sightline.ops.window import mirror_window
 from sightline.segmentation.contract import IGNORE, Target
 
@@ -76,8 +76,6 @@ class Augment:
 
     def _place(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Scale, rotation and crop in one pass: only the window that is kept is ever resampled."""
-        from torchvision.transforms.v2 import functional as V
-
         rows, columns = image.shape[-2:]
         height, width = self.crop or (rows, columns)
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
@@ -95,9 +93,11 @@ class Augment:
             image = resize_pixels(exact, (size[0], size[1])).to(image.dtype)
             labels = resize(labels[None], size, rule="nearest_exact")[0]
         if angle:
+            from torchvision.transforms.v2 import functional as V
+
             image = V.rotate(image, angle, interpolation=V.InterpolationMode.BILINEAR)
             labels = V.rotate(labels, angle, interpolation=V.InterpolationMode.NEAREST, fill=[IGNORE])
-            image, labels = V.center_crop(image, [height, width]), V.center_crop(labels, [height, width])
+            image, labels = centre_crop(image, (height, width)), centre_crop(labels, (height, width))
         return image, labels
 
 
