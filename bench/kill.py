@@ -34,13 +34,15 @@ from sightline.training.log import read_metrics
 from sightline.training.parallel import Crew
 from sightline.training.plan import Plan
 
+STEPS = 20
+NEWEST = f"step-{STEPS:08d}.safetensors"
 CLOCKS = ("time", "images_per_second", "memory")
 
 
 def plan_for(processes: int) -> Plan:
     """Saves after every step: most of the time of the run is spent writing."""
     return Plan(
-        steps=12, batch_size=2, accumulate=2, ema=0.9, clip=1.0, save_every=1, validate_every=4, log_every=3,
+        steps=STEPS, batch_size=2, accumulate=2, ema=0.9, clip=1.0, save_every=1, validate_every=4, log_every=3,
         device="cpu", devices=processes, distribution="ddp" if processes > 1 else "none",
     )  # fmt: skip
 
@@ -66,7 +68,7 @@ def check_folder(run: Path) -> None:
 
 def compare(run: Path, straight: Path) -> None:
     """The same weights, optimiser, average, best weights and log, bit for bit."""
-    pairs = [(run / "state" / "step-00000012.safetensors", straight / "state" / "step-00000012.safetensors")]
+    pairs = [(run / "state" / NEWEST, straight / "state" / NEWEST)]
     pairs += [(run / n / "model.safetensors", straight / n / "model.safetensors") for n in ("last", "best")]
     for ours, theirs in pairs:
         a, b = load_file(ours), load_file(theirs)
@@ -88,6 +90,7 @@ def kill_and_resume(
     rng = random.Random(seed)
     plan = plan_for(processes)
     straight = folder / "straight"
+    finish(start(time.sleep, 0))  # the server of the child processes loads PyTorch once
     begun = time.monotonic()
     assert finish(start(train, straight, plan, world=processes)) == [0] * processes
     typical = time.monotonic() - begun
@@ -105,7 +108,7 @@ def kill_and_resume(
                 strike(children, rng.random() * typical, rng)
                 codes = finish(children)
             else:
-                codes = finish(start(train_and_die, run, plan, 1 + rng.randrange(120), world=processes))
+                codes = finish(start(train_and_die, run, plan, 1 + rng.randrange(80), world=processes))
             assert processes > 1 or codes in ([0], [-signal.SIGKILL]), f"it failed by itself: {codes}"
             alive = any(codes)
             kills += alive

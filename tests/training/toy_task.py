@@ -112,7 +112,8 @@ class Bomb(Stripes):
 
 def train(run: Path, plan: Plan, resume: bool = False, plain: bool = False) -> None:
     """What a child process runs; a network without batch norm and dropout when `plain`."""
-    net = fresh(7 if resume else 1, **({"dropout": 0.0, "head_not_used": True} if plain else {}))
+    begun = resume and any((run / "state").glob("step-*"))  # what a checkpoint says must win over other first weights
+    net = fresh(7 if begun else 1, **({"dropout": 0.0, "head_not_used": True} if plain else {}))
     if plain:
         net.norm = nn.Identity()
     fit(net, Stripes(), collate=collate, plan=plan, run=run, validate=score, resume=resume)
