@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import (
@@ -61,11 +62,19 @@ def head(path: Path, kind: str) -> Head:
         return _png_head(path)
     if kind == "WebP":
         return _webp_head(path)
+    with path.open("rb") as stream:
+        return _head_of(_opened(path, stream, kind))
+
+
+def _opened(path: Path, stream: BinaryIO, kind: str) -> ImageFile.ImageFile:
+    """The format's own reader, its header read."""
     if kind == "AVIF" and not features.check("avif"):
         raise SightlineError(f"{path} is an AVIF picture, and this Pillow cannot decode it: convert it to PNG or JPEG")
-    with path.open("rb") as stream:
-        image = _OPENERS[kind](stream)
-        return Head(image.height, image.width, exif_orientation(image.info.get("exif")))
+    return _OPENERS[kind](stream)
+
+
+def _head_of(image: ImageFile.ImageFile) -> Head:
+    return Head(image.height, image.width, exif_orientation(image.info.get("exif")))
 
 
 def raster(path: Path, kind: str, max_pixels: int, reduce_to: tuple[int, int] | None = None) -> Raster:
@@ -73,13 +82,16 @@ def raster(path: Path, kind: str, max_pixels: int, reduce_to: tuple[int, int] | 
 
     reduce_to: (H, W) as shown; a JPEG may come back smaller (by 2, 4 or 8) but never below it.
     """
-    facts = head(path, kind)
-    check_pixels(path, facts.height, facts.width, max_pixels)
-    _check_promise(path, kind, facts)
-    if kind == "PNG" and facts.depth == 16 and facts.colour != _GREY:
-        return turned(Raster(_png_16_bit(path, facts)), facts.orientation)
+    facts = head(path, kind) if kind in ("PNG", "WebP") else None  # before Pillow takes memory for what they promise
+    if facts is not None:
+        _check(path, kind, facts, max_pixels)
+        if kind == "PNG" and facts.depth == 16 and facts.colour != _GREY:
+            return turned(Raster(_png_16_bit(path, facts)), facts.orientation)
     with path.open("rb") as stream:
-        image = _OPENERS[kind](stream)
+        image = _opened(path, stream, kind)
+        if facts is None:
+            facts = _head_of(image)
+            _check(path, kind, facts, max_pixels)
         if kind == "BMP":
             _check_bmp(path, image)
         if kind == "JPEG" and reduce_to is not None:
@@ -97,11 +109,9 @@ def of_pillow(image: Image.Image, *, depth: int = 8, lossy: bool = False) -> Ras
     """
     mode = image.mode
     if mode in ("P", "PA"):
-        values = np.array(image)
+        indices = np.array(image).reshape(image.height, image.width, -1)[..., :1]
         table = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-        return Raster(
-            values if values.ndim == 3 and mode == "P" else values.reshape(*values.shape[:2], -1)[..., :1], table
-        )
+        return Raster(indices, table)
     if mode == "1":
         return Raster(np.array(image).astype(np.uint8)[..., None], white=1)
     if mode in ("CMYK", "YCbCr", "HSV", "LAB", "RGBa", "La"):
@@ -116,7 +126,8 @@ def of_pillow(image: Image.Image, *, depth: int = 8, lossy: bool = False) -> Ras
     return Raster(values, lossy=lossy)
 
 
-def _check_promise(path: Path, kind: str, facts: Head) -> None:
+def _check(path: Path, kind: str, facts: Head, max_pixels: int) -> None:
+    check_pixels(path, facts.height, facts.width, max_pixels)
     size, pixels = path.stat().st_size, facts.height * facts.width
     if kind == "PNG":
         samples = {_COLOUR: 3, _GREY_ALPHA: 2, _COLOUR_ALPHA: 4}.get(facts.colour, 1)
