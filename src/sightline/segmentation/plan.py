@@ -27,17 +27,17 @@ def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str,
     options (`intensity` decides in which units the network sees mean and spread).
     """
     small = machine.device == "cpu"
-    batch = 8 if small else 16
+    batch = 4 if small else 16
     steps = _steps(stats.pictures, batch, small)
     intensity = _intensity(stats)
     chosen = {
         "intensity": intensity,
         "resize": Choice("none", "the network works at the pictures' own size"),
         "size": _crop(stats, machine),
-        "augment": Choice("medium", "scale, mirror, small rotation and colour: right for most pictures"),
-        "batch": Choice(batch, f"{batch} crops a step suit batch norm and the memory of this {machine.device}"),
+        "augment": _augment(small),
+        "batch": _batch(batch, small),
         "steps": Choice(steps, f"{steps * batch / stats.pictures:.0f} passes over {stats.pictures} pictures"),
-        "lr": Choice(1e-3, "AdamW; a short warm-up, then down to 0 along a cosine"),
+        "lr": Choice(2e-3 if small else 1e-3, "AdamW; a short warm-up, then down to 0 along a cosine"),
     }
     chosen |= _loss(stats)
     return chosen | _network(stats, values, small, values.get("intensity") or intensity.value)
@@ -59,17 +59,29 @@ def _intensity(stats: Stats) -> Choice:
 
 
 def _crop(stats: Stats, machine: Machine) -> Choice:
-    largest = 256 if machine.device == "cpu" else 512
+    largest = 192 if machine.device == "cpu" else 512
     height, width = stats.median_size
     size = [max(32, min(n, largest) // 32 * 32) for n in (height, width)]
-    if max(height, width) <= largest + 31:
+    if max(height, width) < largest + 64:
         return Choice(size, f"the pictures, about {height} x {width}, are seen nearly whole")
     return Choice(size, f"crops of pictures of about {height} x {width}, a size for this {machine.device}")
 
 
+def _augment(small: bool) -> Choice:
+    if small:
+        return Choice("light", "scale and mirror: a short training is better spent on the pictures as they are")
+    return Choice("medium", "scale, mirror, small rotation and colour: right for most pictures")
+
+
+def _batch(batch: int, small: bool) -> Choice:
+    if small:
+        return Choice(batch, "on a CPU many small steps learn more in the same time than few large ones")
+    return Choice(batch, f"{batch} crops a step suit batch norm and the memory of a GPU")
+
+
 def _steps(pictures: int, batch: int, small: bool) -> int:
-    """60 passes; from 300 to 1,500 steps on a CPU, from 2,000 to 20,000 elsewhere."""
-    low, high = (300, 1500) if small else (2000, 20000)
+    """60 passes; from 400 to 2,000 steps on a CPU, from 2,000 to 20,000 elsewhere."""
+    low, high = (400, 2000) if small else (2000, 20000)
     return max(low, min(high, round(60 * pictures / batch)))
 
 
