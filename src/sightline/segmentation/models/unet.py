@@ -258,6 +258,7 @@ def unet(
     """
     if backbone is None:
         contract = Contract(in_channels, [width * 2**i for i in range(depth)], norm=norm_named(norm), ceil=True)
+        he_init(contract)
         outs = [stage.channels for stage in contract.stages[-2::-1]]
     else:
         contract = build_backbone(backbone, in_channels=in_channels, weights=backbone_weights)
@@ -267,9 +268,8 @@ def unet(
     kernel = 1 if backbone is None else 3
     head = nn.Conv2d(channels, num_classes, kernel, padding=kernel // 2)
     net = UNet(contract, steps, head, normalize=Normalize(*for_channels(mean, std, in_channels)))
-    for part in (net.expand, net.head) if backbone else (net,):
-        he_init(part)
-    return net
+    he_init(net.expand)
+    return net  # the head keeps PyTorch's small start, so that the first scores are near zero
 
 
 def expansive_path(stages: Sequence[Stage], outs: Sequence[int], *, norm: Norm) -> list[Expand]:
