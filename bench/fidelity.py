@@ -4,8 +4,8 @@
     python bench/fidelity.py --only fcn      cases whose file name holds a word; the other rows stay as they are
 
 For every case the public checkpoint is rebuilt from names and shapes, written as the public file, read by
-`load_weights` with nothing missing and nothing left over, and every stored array compared. What is written is the largest
-difference of any array, relative to that array's largest value; of several cases of a system, the largest.
+`load_weights` with nothing missing and nothing left over, and every stored array compared. What is written is the
+largest difference of any array, relative to that array's largest value; of several cases of a system, the largest.
 """
 
 from __future__ import annotations

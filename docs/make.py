@@ -7,8 +7,9 @@ JSON files in `docs/results/`, which commands write and nobody edits; what was n
 A file in `docs/results/` holds one result, or a list of them:
 
     system    the entry's name
-    what      `difference` (largest absolute difference from the public implementation), `speed` (time of the public
-              implementation / ours, above 1 is faster), or the name of a score, also as "SCORE on DATA"
+    what      `difference` (largest difference of an output from the public implementation's, relative to its largest
+              value), `speed` (time of the public implementation / ours, above 1 is faster), or the name of a score,
+              also as "SCORE on DATA"
     value     the number
     command   what to type to get it again
     seed data split seconds machine date        how, on what, how long, where, when
@@ -106,12 +107,12 @@ def systems_page(entries: Mapping[str, Entry], results: Sequence[Result]) -> str
     parts = [
         "# Systems",
         "<!-- Written by docs/make.py from the catalogue and docs/results/: change those, then run `make docs`. -->",
-        "One row an entry of the catalogue. Parameters are those that learn, with the builder's defaults. The last four"
-        " columns hold only what a command in this repository has measured, and are blank where none has been run:",
+        "One row an entry of the catalogue. Parameters are those that learn, with the builder's defaults. What is measured"
+        " was measured by a command in this repository, and is blank where none has been run yet:",
         "- **public checkpoints**: published weights by name, and the public implementations whose file was rebuilt,"
         " read by `load_weights` and compared;\n"
-        "- **difference**: the largest absolute difference of an output from that implementation's, on the same input"
-        " and weights;\n"
+        "- **difference**: the largest difference of an output from that implementation's, on the same input and"
+        " weights, relative to the output's largest value;\n"
         "- **score here**: on pictures not trained on, from random weights unless the details below say otherwise;\n"
         "- **speed**: time of the public implementation divided by ours, side by side: above 1, ours is faster.",
     ]

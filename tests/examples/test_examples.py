@@ -90,4 +90,5 @@ def test_custom_entry(example):
     module = example("custom_entry")
     trained = sum(p.numel() for p in create(module.ENTRY).parameters())
     assert trained == module.ENTRY.parameters
-    assert 0 <= module.main(steps=2, batch=2) <= 1
+    tiny = {**TINY, "model_values": {"width": 4}}
+    assert 0 <= module.main("dots", steps=2, pictures=4, **tiny) <= 1
