@@ -10,6 +10,9 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from sightline.training.launch import PeerLost
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP's advice, in every child
 _METHOD = "spawn" if os.name == "nt" else "forkserver"
 _CONTEXT = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":
@@ -23,7 +26,10 @@ def _child(function: Callable[..., None], arguments: tuple[Any, ...], rank: int,
     if world > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": loopback()}
-    function(*arguments)
+    try:
+        function(*arguments)
+    except PeerLost:
+        sys.exit(1)
 
 
 def loopback() -> str:
