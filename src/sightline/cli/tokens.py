@@ -88,12 +88,11 @@ def recipe_called(name: str) -> Recipe:
     from sightline import recipes
 
     names = [module.name for module in iter_modules(recipes.__path__)]
-    found = import_module(f"sightline.recipes.{name}") if name in names else None
-    if not hasattr(found, "RECIPE"):
-        raise UsageError(
-            f"there is no recipe '{name}'; they are the files of sightline/recipes.{did_you_mean(name, names)}"
-        )
-    return found.RECIPE
+    found = getattr(import_module(f"sightline.recipes.{name}"), "RECIPE", None) if name in names else None
+    if found is None:
+        near = did_you_mean(name, names)
+        raise UsageError(f"there is no recipe '{name}'; they are the files of sightline/recipes.{near}")
+    return found
 
 
 def _last(arguments: ArgumentCollection, option: str) -> str | None:
