@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +28,32 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up data set of 6 + 3 small pictures and four classes; not to be written to."""
+    from sightline.datasets.moving import write_pictures
+
+    return write_pictures(tmp_path_factory.mktemp("data") / "shapes", train=6, val=3, size=(40, 48), shapes=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> dict[str, Any]:
+    """Options of `train` for a run of a second: a U-Net of 8 thousand parameters, 6 steps, a checkpoint at each."""
+    return {
+        "size": 32,
+        "batch": 2,
+        "steps": 6,
+        "device": "cpu",
+        "model_values": {"width": 4, "depth": 3},
+        "train_values": {"validate_every": 3, "save_every": 1},
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_run(shapes: Path, tiny_options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on `shapes`; not to be written to (copy it)."""
+    from sightline.verbs.train import train
+
+    return train("unet", shapes, run=tmp_path_factory.mktemp("runs") / "tiny", **tiny_options).folder

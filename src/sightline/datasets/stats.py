@@ -64,19 +64,30 @@ class Stats:
         return tuple(n / total for n in self.class_pixels)
 
 
-def stats(data: DataSet, *, limit: int = 200, seed: int = 0) -> Stats:
+def stats(data: DataSet, *, limit: int = 200, seed: int = 0, skipped: dict[str, str] | None = None) -> Stats:
     """Read at most `limit` pictures of `data` (chosen by seed) with their labels, and count.
 
-    Raises `SightlineError` with the path of a picture or mask that cannot be read, or when there are no pictures.
+    Raises `SightlineError` with the path of a picture or mask that cannot be read, or when there are no pictures; with
+    `skipped`, records that cannot be read are left out and noted there, key -> why, unless none can.
     """
     if not data.records:
         raise SightlineError(f"{data.root} has no pictures to look at; choose another split")
     count = Counting(max(len(data.classes), 2))
     chosen = sorted(order_by_hash([r.key for r in data.records], seed)[:limit])
     for record in (data.records[i] for i in chosen):
-        count.picture(read_picture(record))
-        if record.labels is not None:
-            count.labels(read_labels_of(record, len(data.classes)), regions=len(data.classes) == 1)
+        try:
+            picture = read_picture(record)
+            labels = None if record.labels is None else read_labels_of(record, len(data.classes))
+        except SightlineError as error:
+            if skipped is None:
+                raise
+            skipped[record.key] = str(error)
+            continue
+        count.picture(picture)
+        if labels is not None:
+            count.labels(labels, regions=len(data.classes) == 1)
+    if not count.sizes:
+        raise SightlineError(f"{data.root}: not one of {len(chosen)} pictures can be read; run sightline data check")
     return count.result(len(data.records))
 
 

@@ -1,8 +1,9 @@
 """Folding batch norm into the convolution before it, for inference.
 
 In eval mode a batch norm is a factor and a shift a channel, and so is what a convolution's weight and bias can do.
-Which norm follows which convolution is seen, not guessed from names: one example is sent through, and a pair counts when
-the norm is the only one that ever reads the convolution's output.
+Which norm follows which convolution is seen, not guessed from names: one example is sent through, and a pair counts
+when the norm is the only one that ever reads the convolution's output. Convolutions of other types (weight
+standardisation, a parametrised kernel) compute their kernel anew in each call, so they are left alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from sightline.ops.tree import named_tensors
 
 Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
@@ -51,9 +54,15 @@ class _Readers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+FACTS = frozenset({"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad", "is_sparse", "is_nested"})
+
+
 def _is_property(func: Any) -> bool:
-    """Asking for a shape, a type or a device reads no value."""
-    return getattr(func, "__name__", "") in ("__get__", "size", "dim", "stride", "is_floating_point")
+    """Asking for a shape, a type or a device reads no value; asking for `.T` or `.data` does."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        return getattr(getattr(func, "__self__", None), "__name__", "") in FACTS
+    return name in ("size", "dim", "stride", "is_floating_point")
 
 
 def _pairs(net: nn.Module, *example: Tensor) -> dict[nn.Module, tuple[nn.Module, nn.Module]]:
@@ -65,7 +74,13 @@ def _pairs(net: nn.Module, *example: Tensor) -> dict[nn.Module, tuple[nn.Module,
 
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         calls[module] = calls.get(module, 0) + 1
-        if isinstance(module, Convolution):
+        if module in found:
+            _, tensor = found[module]
+            count = readers.count[tensor]
+            if _is_affine(module, inputs[0], output):
+                readers.count[tensor] = count  # our own look at it does not count
+        # an output of fewer axes than the kernel has no batch, and its channels are not where the norm looks for them
+        if _folds(module) and output.ndim == module.weight.ndim:
             made[id(output)] = (module, output)
             readers.count[id(output)] = 0
 
@@ -73,28 +88,41 @@ def _pairs(net: nn.Module, *example: Tensor) -> dict[nn.Module, tuple[nn.Module,
         if inputs and id(inputs[0]) in made:
             found[module] = (made[id(inputs[0])][0], id(inputs[0]))
 
-    watched = [m for m in net.modules() if isinstance(m, Convolution) or is_batch_norm(m)]
+    watched = [m for m in net.modules() if _folds(m) or is_batch_norm(m)]
     handles = [m.register_forward_hook(after) for m in watched]
     handles += [m.register_forward_pre_hook(before) for m in watched if is_batch_norm(m)]
     try:
         with torch.no_grad(), readers:
-            net(*example)
+            answer = net(*example)
     finally:
         for handle in handles:
             handle.remove()
+    answered = {id(tensor) for leaf in tree_leaves(answer) for tensor in named_tensors(leaf).values()}
     return {
         norm: (convolution, norm)
         for norm, (convolution, tensor) in found.items()
-        if calls[norm] == calls[convolution] == 1 and readers.count[tensor] == _reads(norm)
+        if calls[norm] == calls[convolution] == 1
+        and tensor not in answered
+        and readers.count[tensor] == _reads(norm, made[tensor][1].ndim)
     }
 
 
-def _reads(norm: nn.Module) -> int:
-    """How often the norm itself reads its input in one call."""
+def _is_affine(norm: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether the norm did no more than a factor and a shift a channel (some have their activation inside)."""
+    weight, bias, mean, variance = (getattr(norm, name).view(1, -1, *[1] * (x.ndim - 2)) for name in STATISTICS)
+    expected = (x - mean) * torch.rsqrt(variance + norm.eps) * weight + bias  # pyright: ignore[reportOperatorIssue]
+    return torch.allclose(y, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+def _folds(module: nn.Module) -> bool:
+    """Whether `module` is a convolution whose kernel is a plain parameter."""
+    return type(module) in Convolution and not module._forward_pre_hooks
+
+
+def _reads(norm: nn.Module, axes: int) -> int:
+    """How often the norm itself reads its input of `axes` axes in one call."""
     readers = _Readers()
-    x = torch.zeros(1, len(norm.running_mean), *[2] * (1 if isinstance(norm, nn.BatchNorm1d) else 2))  # pyright: ignore
-    if isinstance(norm, nn.BatchNorm3d):
-        x = x[..., None]
+    x = torch.zeros(2, len(norm.running_mean), *[2] * (axes - 2))  # pyright: ignore[reportArgumentType]
     x = x.to(norm.running_mean)  # pyright: ignore[reportCallIssue, reportArgumentType]
     readers.count[id(x)] = 0
     with torch.no_grad(), readers:
@@ -110,8 +138,8 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     kernel: Tensor = convolution.weight  # pyright: ignore[reportAssignmentType]
     if transposed:  # (in, out / groups, ...)
         groups: int = convolution.groups  # pyright: ignore[reportAssignmentType]
-        shaped = kernel.view(groups, -1, *kernel.shape[1:]) * factor.view(groups, 1, -1, *[1] * (kernel.ndim - 2))
-        folded = shaped.view_as(kernel)
+        shaped = kernel.reshape(groups, -1, *kernel.shape[1:]) * factor.view(groups, 1, -1, *[1] * (kernel.ndim - 2))
+        folded = shaped.reshape_as(kernel)
     else:
         folded = kernel * factor.view(-1, *[1] * (kernel.ndim - 1))
     old = convolution.bias

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError, UsageError, did_you_mean
-from sightline.verbs.models import entry_of, task_of
+from sightline.files import write_text
+from sightline.verbs.models import task_named
 
 if TYPE_CHECKING:
     from sightline.datasets.records import DataSet
@@ -88,7 +91,8 @@ def evaluate(
 
     split: `test` when the data has one, else `val`, else everything. val and seed: how a split is made where the data
     gives none; the run's own by default, so that its validation pictures are found again. on_error: `stop` at the
-    first file that cannot be read, or `skip` it and count it.
+    first file that cannot be read, or `skip` it and count it. The answer is kept in the run's folder as
+    `evaluation.json`, where that can be written.
     """
     from sightline.datasets.open import open_dataset
     from sightline.datasets.records import DataSet
@@ -99,8 +103,7 @@ def evaluate(
     if on_error not in ("stop", "skip"):
         raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
     net, card = run if isinstance(run, tuple) else load(run)
-    entry = entry_of(card.model)
-    task = task_of(entry)
+    task = task_named(card.task)
     if not isinstance(data, DataSet):
         made = card.extra.get("split", {})
         opened = {
@@ -125,8 +128,8 @@ def evaluate(
         raise SightlineError(
             f"{data.root}, split {split}: no labelled picture could be scored; run sightline data check"
         )
-    return Evaluation(
-        task=entry.task,
+    answer = Evaluation(
+        task=card.task,
         model=card.model,
         data=str(data.root),
         split=split,
@@ -138,6 +141,10 @@ def evaluate(
         skipped=skipped,
         notes=[*data.notes, words],
     )
+    if isinstance(run, (str, Path)) and (Path(run) / "config.json").is_file():
+        with suppress(SightlineError):  # somebody else's run may be read only
+            write_text(Path(run) / "evaluation.json", json.dumps(answer.to_json(), indent=1))
+    return answer
 
 
 def score(net, part, task, card, options, metric, skipped, on_error="stop") -> Iterator[str]:
@@ -176,7 +183,7 @@ def _check_classes(ours: tuple[str, ...], theirs: tuple[str, ...], root: Path) -
     if len(ours) != len(theirs):
         raise UsageError(
             f"the run knows {len(ours)} classes ({', '.join(ours)}) and {root} has {len(theirs)} "
-            f"({', '.join(theirs)}); evaluate on data with the same classes, or give classes="
+            f"({', '.join(theirs)}); evaluate on data with the same classes"
         )
 
 

@@ -21,7 +21,7 @@ from sightline.contracts import Preprocess
 from sightline.errors import SightlineError, UsageError, did_you_mean, missing_extra
 from sightline.files import replacing
 from sightline.ops.tree import named_tensors
-from sightline.verbs.models import entry_of, task_of
+from sightline.verbs.models import task_named
 from sightline.verbs.optimize import largest_difference, without_learning_parts
 
 if TYPE_CHECKING:
@@ -108,9 +108,10 @@ class Opened(nn.Module):
 
     def __init__(self, path: str | Path, kind: str | None = None) -> None:
         super().__init__()
-        self.kind = kind or _format(Path(path))
+        self.path = Path(path)
+        self.kind = kind or _format(self.path)
         opener = _open_onnx if self.kind == "onnx" else _open_pt2
-        self.answer, self.about = opener(Path(path))
+        self.answer, self.about = opener(self.path)
         self.names = tuple(self.about["outputs"])
         self.place = nn.Parameter(
             torch.zeros(0), requires_grad=False
@@ -121,8 +122,15 @@ class Opened(nn.Module):
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: object = None) -> Any:
         """The room's own answer type, from the file's named tensors."""
-        tensors = dict(zip(self.names, self.answer(images)))
-        return task_of(entry_of(self.about["card"]["model"])).out(tensors)
+        try:
+            tensors = dict(zip(self.names, self.answer(images)))
+        except Exception as error:  # onnxruntime's own types, and whatever a program's guards raise
+            takes = " and ".join(self.about["dynamic"]) or "nothing"
+            raise SightlineError(
+                f"{self.path} does not take pictures of {tuple(images.shape)} (it was exported for any {takes}): "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
+        return task_named(self.about["card"]["task"]).out(tensors)
 
     def legal_size(self, size: int) -> int:
         """The smallest side an unpadded network takes that is at least `size`."""

@@ -12,14 +12,16 @@ from sightline.verbs.models import catalogue, create, entry_of, published
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sightline.contracts import Entry
     from sightline.weights.card import Card
     from sightline.weights.load import Report
 
 
-def load(path: str | Path) -> tuple[nn.Module, Card]:
+def load(path: str | Path, *, entry: Entry | None = None) -> tuple[nn.Module, Card]:
     """The network of a run folder (its best state, or the last when there is none) in eval mode, and its card.
 
-    An exported file (`.onnx`, `.pt2`) is taken in place of a run.
+    An exported file (`.onnx`, `.pt2`) is taken in place of a run. entry: how a network that is in no catalogue is
+    built.
 
     Raises `UsageError` for a path that is no run, and `SightlineError` for one that is damaged.
     """
@@ -32,7 +34,7 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
         return open_exported(path)
     folder = model_folder(path)
     card = cards.read(folder)
-    net = create(entry_of(card.model), **card.arguments)
+    net = create(entry or entry_of(card.model), **card.arguments)
     loading.load_weights(net, folder / cards.WEIGHTS, maps=key_maps(net))
     return net.eval(), card
 

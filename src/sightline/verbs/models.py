@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from sightline.contracts import Entry, PublishedWeights, Task
-from sightline.errors import UsageError, did_you_mean
+from sightline.errors import SightlineError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,15 +135,30 @@ def entry_of(model: str | Entry) -> Entry:
     return known[model]
 
 
+def name_of(model: str | Entry) -> str:
+    """What cards and folders call a model: its name, or the name of the builder of an entry of one's own."""
+    return model.build.rpartition(":")[2] if isinstance(model, Entry) else model
+
+
 def task_of(entry: Entry) -> Task:
     """The room's own `TASK`."""
-    return import_module(f"sightline.{entry.task}.task").TASK
+    return task_named(entry.task)
+
+
+def task_named(task: str) -> Task:
+    """The `TASK` of the room called `task`."""
+    if task not in ROOMS:
+        raise UsageError(f"there is no task '{task}'; choose from {', '.join(ROOMS)}.{did_you_mean(task, ROOMS)}")
+    return import_module(f"sightline.{task}.task").TASK
 
 
 def resolve(words: str) -> Callable[..., Any]:
-    """`"package.module:name"` -> the object."""
+    """`"package.module:name"` -> the object. Raises `UsageError` when it is not there."""
     module, _, name = words.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"the builder '{words}' cannot be imported ({error}); expected package.module:name") from error
 
 
 def defaults_of(builder: Callable[..., Any]) -> dict[str, Any]:
@@ -168,7 +183,13 @@ def create(model: str | Entry, *, weights: str | None = None, **arguments: Any) 
                 f"{model if isinstance(model, str) else entry.build} has no value '{name}'; it takes "
                 f"{', '.join(known)}.{did_you_mean(name, known)}"
             )
-    net = builder(**arguments)
+    try:
+        net = builder(**arguments)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        if isinstance(error, SightlineError):
+            raise
+        told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise UsageError(f"{name_of(model)} cannot be built with {told}: {' '.join(str(error).split())}") from error
     if weights is not None:
         from sightline.verbs.load import load_weights
 

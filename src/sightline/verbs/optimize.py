@@ -6,6 +6,7 @@ tensors are laid out channels-last; on request bf16 and `torch.compile`. What it
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -112,13 +113,19 @@ def without_learning_parts(net: nn.Module) -> nn.Module:
 
 
 def largest_difference(one: object, other: object) -> float:
-    """Over the tensors both answers have: the largest |difference| relative to the tensor's largest |value|."""
+    """Over the tensors both answers have: the largest |difference| relative to the tensor's largest |value|.
+
+    NaN or infinity on one side only, or another shape, is an infinite difference.
+    """
     a, b = named_tensors(one), named_tensors(other)
     worst = 0.0
     for name in a.keys() & b.keys():
+        if a[name].shape != b[name].shape:
+            return math.inf
         if a[name].numel():
             scale = a[name].float().abs().max().clamp(min=1e-12)
-            worst = max(worst, float((a[name].float() - b[name].float()).abs().max() / scale))
+            found = float((a[name].float() - b[name].float()).abs().max() / scale)
+            worst = max(worst, found if math.isfinite(found) else math.inf)
     return worst
 
 

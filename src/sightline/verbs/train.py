@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sightline import __version__
 from sightline.contracts import Choice, Entry, Machine, Preprocess, Task
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_text
-from sightline.verbs.models import create, defaults_of, entry_of, resolve, task_of
+from sightline.verbs.models import create, defaults_of, entry_of, name_of, resolve, task_named, task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,6 +80,7 @@ class Setup:
     opened: dict[str, Any]  # how the data set was opened
     training: dict[str, Any]  # values of the training plan
     seed: int
+    split: dict[str, int]  # how many records each split has
     notes: tuple[str, ...] = ()
 
     def value(self, name: str) -> Any:
@@ -88,7 +89,7 @@ class Setup:
 
 
 def train(
-    model: str | None = None,
+    model: str | Entry | None = None,
     data: str | Path | None = None,
     *,
     run: str | Path | None = None,
@@ -123,8 +124,9 @@ def train(
 ) -> Run:
     """Train `model` on `data`; what is left open is chosen from data and machine, with the reason.
 
+    model: a name of `models()`, or an `Entry` of your own (which a resume needs again).
     model_values: values of the network's builder (`width`, ...). train_values: values of `training.plan.Plan`.
-    augment_values: values of the room's augmentation. resume: a run's folder; everything else then comes from it.
+    augment_values: values of the room's augmentation. resume: a run's folder; all but `steps` then comes from it.
     dry_run: choose, say why, and stop before the first step. say: gets every decision in words; None is silent.
     log: gets every record of `metrics.jsonl`; None: a bar with an estimate on stderr, unless `say` is None.
 
@@ -133,7 +135,18 @@ def train(
     """
     from sightline.training.launch import launched, rank, relaunch
 
-    if launched() and WORKER in os.environ:
+    given = {
+        "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "size": size,
+        "augment": augment, "batch": batch, "steps": steps, "epochs": epochs, "lr": lr, "loss": loss,
+        "workers": workers, "precision": precision,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    worker = launched() and WORKER in os.environ
+    if resume is not None and not worker:
+        told = given | {"run": run, "data": data, "format": format, "classes": classes, "val": val}
+        told |= {"model_values": model_values, "train_values": train_values, "augment_values": augment_values}
+        _only_steps({name for name, value in told.items() if value})
+    if worker:
         resume = os.environ[WORKER]
     if resume is not None:
         folder = Path(resume)
@@ -143,34 +156,47 @@ def train(
     else:
         if model is None or data is None:
             raise UsageError("train needs a model and a data set: sightline train unet DATA (or resume=RUN)")
-        given = {
-            "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "size": size,
-            "augment": augment, "batch": batch, "steps": steps, "epochs": epochs, "lr": lr, "loss": loss,
-            "workers": workers, "precision": precision,
-        }  # fmt: skip
         opened = {"format": format, "classes": classes, "val": 0.2 if val is None else val, "seed": seed}
         setup = choose(
-            model, data, {k: v for k, v in given.items() if v is not None}, opened, seed=seed, device=device,
+            model, data, given, opened, seed=seed, device=device,
             machines=(devices, nodes), on_error=on_error, model_values=model_values or {},
             train_values=train_values or {}, augment_values=augment_values or {},
         )  # fmt: skip
         folder = Path(run) if run is not None else free_folder(model, data)
+    entry = model if isinstance(model, Entry) else entry_of(setup.model)
     if rank() != 0:
         say = log = None
     for note in setup.notes if say else ():
         say(note)
     if say:
         say(describe(setup.choices))
+    plan_of(setup)
+    together = setup.training["devices"] * setup.training["nodes"] > 1 and not launched()
+    net = network(setup, entry, None if together else say)  # refuses wrong values before anything is written
     if dry_run:
         return Run(folder, "planned", 0, setup.training["steps"], {}, setup.choices)
     if resume is None:
         if (folder / "config.json").exists():
             raise UsageError(f"{folder} holds a run already; continue it with resume={folder}, or choose another run=")
-        write_setup(folder, setup)
-    if setup.training["devices"] * setup.training["nodes"] > 1 and not launched():
+        write_setup(folder, setup, entry)
+    if together:
+        del net  # the processes build their own
         os.environ[WORKER] = str(folder.resolve())
         relaunch(setup.training["devices"], setup.training["nodes"])
-    return carry_out(setup, folder, resume=resume is not None, say=say, log=log)
+    try:
+        return carry_out(setup, folder, entry, net, resume=resume is not None, say=say, log=log)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; go on with: sightline train resume={folder}") from None
+
+
+def _only_steps(told: set[str]) -> None:
+    """Refuse options beside `resume` that would be ignored."""
+    ignored = sorted(told - {"steps"})
+    if ignored:
+        raise UsageError(
+            f"resume takes every option but steps from the run itself; leave {', '.join(ignored)} out, "
+            "or start a new run without resume"
+        )
 
 
 def choose(
@@ -190,8 +216,12 @@ def choose(
     """Resolve every option: the user's own, then the room's choices from data and machine, then defaults."""
     from sightline.datasets.open import open_dataset
     from sightline.datasets.stats import stats
+    from sightline.media.prepare import check
     from sightline.training.device import choose_device
 
+    for name in ("batch", "epochs"):
+        if name in given and not given[name] > 0:
+            raise UsageError(f"{name}={given[name]}: expected a number above 0")
     entry = entry_of(model)
     task = task_of(entry)
     builder = resolve(entry.build)
@@ -199,13 +229,17 @@ def choose(
     ours = dict(model_values) | {k: given[k] for k in ("backbone",) if k in given}
     for name in ours:
         if name not in known:
-            raise UsageError(f"{model} has no value '{name}'; it takes {', '.join(known)}.{did_you_mean(name, known)}")
+            raise UsageError(
+                f"{name_of(model)} has no value '{name}'; it takes {', '.join(known)}.{did_you_mean(name, known)}"
+            )
     found = open_dataset(data, **opened)
     part = found.split("train")
     if not part.records:
         raise SightlineError(f"{data} has no pictures to train on; its splits are {', '.join(found.splits) or 'none'}")
     kind = choose_device(device).type
-    choices = task.plan(stats(part, seed=seed), known | ours | dict(given), machine_here(kind))
+    unread: dict[str, str] = {}
+    looked = stats(part, seed=seed, skipped=unread if on_error == "skip" else None)
+    choices = task.plan(looked, known | ours | dict(given), machine_here(kind))
     choices |= {name: Choice(value, "as asked") for name, value in given.items() if name != "epochs"}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
     if "size" in given:
@@ -222,10 +256,11 @@ def choose(
         resize=choices["resize"].value,
         channels=arguments.get("in_channels", entry.preprocess.channels),
     )
+    check(preprocess)
     steps = choices["steps"].value
     training = {
         "steps": steps,
-        "batch_size": max(1, choices["batch"].value // (machines[0] * machines[1])),
+        "batch_size": max(1, choices["batch"].value // max(1, machines[0] * machines[1])),
         "lr": choices["lr"].value,
         "schedule": "cosine",
         "warmup": min(100, steps // 10),
@@ -245,7 +280,7 @@ def choose(
     task.augment(choices["augment"].value, choices["size"].value, augment_values)  # refuses a wrong value now
     extra = {f"augment.{k}": Choice(v, "as asked") for k, v in augment_values.items()}
     return Setup(
-        model=str(model),
+        model=name_of(model),
         data=str(Path(data)),
         arguments=arguments,
         preprocess=preprocess,
@@ -255,48 +290,54 @@ def choose(
         opened=dict(opened),
         training=training,
         seed=seed,
-        notes=found.notes,
+        split={name: len(found.split(name).records) for name in found.splits},
+        notes=(*found.notes, *(f"skipped: {text}" for text in unread.values())),
     )
+
+
+def network(setup: Setup, entry: Entry, say: Callable[[str], None] | None) -> nn.Module:
+    """The untrained network, with the weights it starts from and the loss it learns by."""
+    import torch
+
+    torch.manual_seed(setup.seed)
+    net = create(entry, **setup.arguments)
+    if setup.value("weights") is not None:
+        from sightline.verbs.load import load_weights
+
+        report = load_weights(net, setup.value("weights"))
+        if say:
+            say(str(report))
+    task_of(entry).configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
+    return net
 
 
 def carry_out(
     setup: Setup,
     folder: Path,
+    entry: Entry,
+    net: nn.Module,
     *,
     resume: bool,
     say: Callable[[str], None] | None,
     log: Callable[[Mapping[str, Any]], None] | None,
 ) -> Run:
-    """Build the network, train it, score its best state, draw its worst pictures, write the page."""
-    import torch
-
+    """Train the network, score its best state, draw its worst pictures, write the page."""
     from sightline.datasets.open import open_dataset
     from sightline.training.fit import fit
     from sightline.training.launch import rank, settling
-    from sightline.training.plan import Plan
     from sightline.training.progress import Progress
 
-    entry = entry_of(setup.model)
     task = task_of(entry)
     with settling(), ExitStack() as stack:
         data = open_dataset(setup.data, **setup.opened)
-        torch.manual_seed(setup.seed)
-        net = create(entry, **setup.arguments)
-        if setup.value("weights") is not None:
-            from sightline.verbs.load import load_weights
-
-            report = load_weights(net, setup.value("weights"))
-            if say:
-                say(str(report))
-        task.configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
         augment = task.augment(setup.value("augment"), setup.value("size"), _family(setup, "augment"))
         learn, held_out = data.split("train"), data.split("val")
         samples = task.samples(
             learn, preprocess=setup.preprocess, seed=setup.seed, augment=augment, keep=fits_in_memory(learn)
         )
-        plan = _plan(Plan, setup.training)
+        plan = plan_of(setup)
         if rank() == 0:
-            write_cards(folder, setup, entry)
+            write_cards(folder, setup, entry, {})
         history = fit(
             net,
             samples,
@@ -308,20 +349,21 @@ def carry_out(
             resume=resume,
         )
     metrics = dict(history.metrics)
-    if rank() == 0:
-        write_cards(folder, setup, entry, scores=metrics)
-        if history.stopped != "interrupted":
-            metrics = finish(folder, setup, data, history.skipped) or metrics
+    if rank() == 0 and history.stopped != "interrupted":
+        skipped = {learn.records[int(index)].key: text for index, text in history.skipped.items()}
+        best = finish(folder, setup, entry, data, skipped)
+        write_cards(folder, setup, entry, {"best": best, "last": metrics})
+        metrics = best or metrics
     return Run(folder, history.stopped, history.step, plan.steps, metrics, setup.choices)
 
 
-def finish(folder: Path, setup: Setup, data: DataSet, skipped: Mapping[str, str]) -> dict[str, float]:
+def finish(folder: Path, setup: Setup, entry: Entry, data: DataSet, skipped: Mapping[str, str]) -> dict[str, float]:
     """What is looked at when training is over: scores, worst pictures, the next commands, the page."""
     from sightline.verbs.report import write_report
 
     metrics = {}
     if data.split("val").records:
-        metrics = show_worst(folder, setup, data, skipped).metrics
+        metrics = show_worst(folder, setup, entry, data, skipped).metrics
     write_text(folder / "next.txt", "\n".join(next_commands(folder, setup)) + "\n")
     write_report(folder)
     return metrics
@@ -332,38 +374,44 @@ def _family(setup: Setup, name: str) -> dict[str, Any]:
     return {k.removeprefix(f"{name}."): c.value for k, c in setup.choices.items() if k.startswith(f"{name}.")}
 
 
-def _plan(kind: type[Plan], values: Mapping[str, Any]) -> Plan:
+def plan_of(setup: Setup) -> Plan:
+    """The training plan of the stored values. Raises `UsageError` for an unknown or wrong one."""
     from dataclasses import fields
 
-    known = [f.name for f in fields(kind)]
-    for name in values:
+    from sightline.training.plan import Plan
+
+    known = [f.name for f in fields(Plan)]
+    for name in setup.training:
         if name not in known:
             raise UsageError(f"train has no value '{name}'; it takes {', '.join(known)}.{did_you_mean(name, known)}")
-    return kind(**values)
+    return Plan(**setup.training)
 
 
 def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module], dict[str, Any]]:
     """Scores the held-out pictures at their own size; `fit` calls it now and then."""
 
+    procedure = task.procedure()
+
     def validate(net: nn.Module) -> dict[str, Any]:
         metric = task.metric(setup.classes)
         for record in part.records:
             if record.labels is not None:
-                task.score(
-                    net, record, metric, preprocess=setup.preprocess, classes=setup.classes, procedure=task.procedure()
-                )
+                with suppress(SightlineError) if setup.training["on_error"] == "skip" else nullcontext():
+                    task.score(
+                        net, record, metric, preprocess=setup.preprocess, classes=setup.classes, procedure=procedure
+                    )
         report = metric.compute()
         return {"metrics": report.metrics, "per_class": report.per_class}
 
     return validate
 
 
-def show_worst(folder: Path, setup: Setup, data: DataSet, skipped: Mapping[str, str]) -> Evaluation:
+def show_worst(folder: Path, setup: Setup, entry: Entry, data: DataSet, skipped: Mapping[str, str]) -> Evaluation:
     """Score the best state on the validation pictures, keep the numbers, and draw the worst answers."""
     from sightline.verbs.evaluate import evaluate
     from sightline.verbs.load import load
 
-    net, card = load(folder)
+    net, card = load(folder, entry=entry)
     on_error = setup.training["on_error"]
     found = evaluate((net, card), data, split="val", device=setup.training["device"], on_error=on_error)
     found = replace(found, skipped=dict(found.skipped) | dict(skipped))
@@ -376,7 +424,7 @@ def draw_worst(folder: Path, net: nn.Module, card: Any, data: DataSet, keys: Seq
     """`samples/worst-N.jpg`: picture, truth and answer of the pictures called `keys`."""
     from sightline.media.image import write_image
 
-    task = task_of(entry_of(card.model))
+    task = task_named(card.task)
     records = {record.key: record for record in data.records}
     for place, key in enumerate(keys, start=1):
         record = records[key]
@@ -394,8 +442,11 @@ def fits_in_memory(data: DataSet, limit: float = 1e9) -> bool:
     from sightline.media.image import image_size
 
     records = data.records[:: max(1, len(data.records) // 8)]
-    sizes = [image_size(r.image.path, page=r.image.page) for r in records]
-    each = max(h * w for h, w in sizes) * 4
+    sizes = []
+    for record in records:
+        with suppress(SightlineError):  # whoever reads the pictures decides about broken ones
+            sizes.append(image_size(record.image.path, page=record.image.page))
+    each = max((h * w for h, w in sizes), default=0) * 4
     return each * len(data.records) < limit
 
 
@@ -406,7 +457,7 @@ def machine_here(device: str) -> Machine:
 
 def free_folder(model: str | Entry, data: str | Path) -> Path:
     """`runs/MODEL-DATA` in the current folder, with -2, -3 ... when it is taken."""
-    stem = f"{model if isinstance(model, str) else 'model'}-{Path(data).resolve().name}"
+    stem = f"{name_of(model)}-{Path(data).resolve().name}"
     count = 1
     while (folder := Path("runs") / (stem if count == 1 else f"{stem}-{count}")).exists():
         count += 1
@@ -421,11 +472,11 @@ def describe(choices: Mapping[str, Choice]) -> str:
     return "\n".join(f"  {name:<{width}}  {shown[name]:<{column}}  {c.reason}" for name, c in choices.items())
 
 
-def write_setup(folder: Path, setup: Setup) -> None:
+def write_setup(folder: Path, setup: Setup, entry: Entry) -> None:
     """Store every decision in `config.json`."""
     content = {
         "format": 1,
-        "task": entry_of(setup.model).task,
+        "task": entry.task,
         "model": setup.model,
         "data": setup.data,
         "arguments": setup.arguments,
@@ -436,6 +487,7 @@ def write_setup(folder: Path, setup: Setup) -> None:
         "opened": setup.opened,
         "training": setup.training,
         "seed": setup.seed,
+        "split": setup.split,
         "notes": setup.notes,
         "command": "sightline " + " ".join(sys.argv[1:]),
         "versions": versions(),
@@ -459,6 +511,7 @@ def read_setup(folder: Path) -> Setup:
             opened=content["opened"],
             training=content["training"],
             seed=content["seed"],
+            split=content.get("split", {}),
             notes=tuple(content["notes"]),
         )
     except FileNotFoundError:
@@ -469,8 +522,11 @@ def read_setup(folder: Path) -> Setup:
         raise SightlineError(f"{folder / 'config.json'} is damaged ({error}); restore it or train anew") from error
 
 
-def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, float] | None = None) -> None:
-    """A card beside the weights of `best` and `last`, so that either opens at any moment."""
+def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """A card beside the weights of `best` and `last`, so that either opens at any moment.
+
+    scores: those of each; without any, cards that lie there already are left alone.
+    """
     from sightline.weights.card import Card, write_card
 
     card = Card(
@@ -481,12 +537,12 @@ def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, f
         colours=setup.colours,
         preprocess=setup.preprocess,
         versions=versions(),
-        scores=dict(scores or {}),
         data=setup.data,
         extra={"split": {"val": setup.opened["val"], "seed": setup.opened["seed"]}},
     )
     for name in ("best", "last"):
-        write_card(folder / name, card)
+        if scores or not (folder / name / "card.json").exists():
+            write_card(folder / name, replace(card, scores=scores.get(name, {})))
 
 
 def versions() -> dict[str, str]:
