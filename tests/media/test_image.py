@@ -339,7 +339,7 @@ def test_written_16_bit_png_is_valid_for_others(tmp_path):
 
 @pytest.mark.slow
 def test_real_pictures(shared_data):
-    found = [p for p in shared_data.rglob("*") if is_image(p)]
+    found = sorted(p for p in shared_data.rglob("*") if is_image(p))[::12]  # some of every folder
     assert len(found) > 100
     for path in found:
         read = read_image(path)
