@@ -201,6 +201,8 @@ def _run(arguments: list[str]) -> None:
 def _end_with_the_launcher() -> None:
     while os.read(0, 1024):
         pass
+    with suppress(SightlineError, OSError):
+        _settle(1)  # or torchrun, which lives on, would start everything again
     os._exit(1)
 
 
