@@ -52,6 +52,14 @@ def test_nothing_leaves_the_frame(points: list[tuple[float, float]]) -> None:
         assert 0 <= float(y) <= HEIGHT
 
 
+def test_steps_are_whole_and_small_numbers_short() -> None:
+    root = ElementTree.fromstring(chart("t", [Line("a", [(10, 1e-5), (12, 5e-5)])], x="step"))
+    texts = [t.text for t in root.iter("text")]
+    assert [t for t in texts if t in ("10", "11", "12")] == ["10", "11", "12"]
+    assert "10.5" not in texts
+    assert "5e-5" in texts
+
+
 def test_no_curve_no_chart_and_holes_are_left_out() -> None:
     assert chart("t", [Line("a", [])], x="step") == ""
     assert chart("t", [Line("a", [(1, 2.0), (2, math.nan)])], x="step") == ""

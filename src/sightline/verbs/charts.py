@@ -40,6 +40,8 @@ def chart(title: str, lines: Sequence[Line], *, x: str, low: float | None = None
         xs.append(0.0)  # steps are counted from 0
     ys = [p[1] for line in lines for p in line.points] + ([] if low is None else [low])
     across, up = ticks(min(xs), max(xs), 5), ticks(min(ys), max(ys), 5)
+    if all(value == int(value) for value in xs):
+        across = [value for value in across if value == int(value)]  # there is no step 10.5
     left = 12 + LETTER * max(len(number(value)) for value in up)
     frame = _Frame(min(xs), max(xs), up[0], up[-1], left)
     said = "; ".join(f"{line.name} from {line.points[0][1]:.4g} to {line.points[-1][1]:.4g}" for line in lines)
@@ -85,7 +87,7 @@ def number(value: float) -> str:
     """A tick's number: `12k` for 12000, no trailing zeros."""
     if value and abs(value) >= 10_000:
         return f"{value / 1000:g}k"
-    return f"{value:.4g}"
+    return f"{value:.4g}".replace("e-0", "e-")
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> str:
         cells = (_share(n, s if total else None, right=i == j) for j, (n, s) in enumerate(zip(counts, shares)))
         lines.append(p.row_head(name) + "".join(cells))
         mistakes += [(n, s, name, names[j]) for j, (n, s) in enumerate(zip(counts, shares)) if i != j and s >= 0.05]
-    head = [p.column("truth \\ answer"), *(p.column(name, turned=True) for name in names)]
+    head = [p.column("truth \\ answer"), *(p.column(name, right=True, turned=len(names) > 6) for name in names)]
     grid = p.table(
         "Of each class's labelled pixels (rows), how many were answered as which (columns), in percent",
         head,
