@@ -107,8 +107,8 @@ def systems_page(entries: Mapping[str, Entry], results: Sequence[Result]) -> str
     parts = [
         "# Systems",
         "<!-- Written by docs/make.py from the catalogue and docs/results/: change those, then run `make docs`. -->",
-        "One row an entry of the catalogue. Parameters are those that learn, with the builder's defaults. What is measured"
-        " was measured by a command in this repository, and is blank where none has been run yet:",
+        "One row an entry of the catalogue. Parameters are those that learn, with the builder's defaults. What is"
+        " measured was measured by a command in this repository, and is blank where none has been run yet:",
         "- **public checkpoints**: published weights by name, and the public implementations whose file was rebuilt,"
         " read by `load_weights` and compared;\n"
         "- **difference**: the largest difference of an output from that implementation's, on the same input and"

@@ -78,7 +78,7 @@ def test_the_commands_it_names_are_real(made):
 
 
 def test_another_run_is_left_alone(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"data": "camvid", "training": {"steps": 60}}))
+    (tmp_path / "config.json").write_text(json.dumps({"data": "camvid", "training": {"steps": 70}}))
     with pytest.raises(UsageError, match="holds another run"):
         verb.demo(tmp_path, say=lambda line: None)
 
