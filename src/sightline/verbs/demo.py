@@ -141,7 +141,7 @@ def following(folder: Path, data: Path) -> tuple[str, ...]:
     return (
         f"{call} train unet {_shown(data)} run={longer} steps=600",
         f"{call} compare {folder} {longer}",
-        f"{call} train unet YOUR_FOLDER    (with images/ and masks/ in it)",
+        f"{call} train unet YOUR_FOLDER    # with images/ and masks/ in it",
     )
 
 
@@ -160,12 +160,9 @@ def overview(data: DataSet, answers: list[Any], path: Path) -> Path:
     height, width = (min(answer.labels.shape[axis] for answer in found) for axis in (0, 1))
     panels = []
     for record, answer in zip(data.records, found):
-        views = (
-            for_the_eye(read_picture(record)),
-            read_labels_of(record, len(data.classes)),
-            answer.labels.cpu().numpy(),
-        )
-        panel = triptych(*(view[:height, :width] for view in views), answer.classes)
+        picture, truth = for_the_eye(read_picture(record)), read_labels_of(record, len(data.classes))
+        cut = [view[:height, :width] for view in (picture, truth, answer.labels.cpu().numpy())]
+        panel = triptych(cut[0], cut[1], cut[2], answer.classes)
         panels.append(caption(panel, "picture, truth, answer") if len(panels) < 2 else panel)
     return write_image(path, grid(panels, columns=2, gap=12))
 
