@@ -13,7 +13,7 @@ demo: .venv/.core
 	$(PY) -m sightline demo
 
 test: .venv/.dev
-	$(ONE_THREAD) $(PY) -m pytest -q
+	$(ONE_THREAD) $(PY) -m pytest -q -n 2
 
 test-all: .venv/.oracle
 	$(ONE_THREAD) $(PY) -m pytest -q -m ""

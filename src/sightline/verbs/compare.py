@@ -81,7 +81,7 @@ def _stored(path: Path) -> dict[str, Any]:
     if not scores:
         raise UsageError(f"{path} has not been scored; finish it (resume={path}) or run sightline evaluate")
     try:
-        return _row(path, scores)
+        return _row(path, dict(scores))
     except KeyError as error:
         raise SightlineError(
             f"{path / 'evaluation.json'} is damaged: it lacks {error}; write it anew with sightline evaluate"

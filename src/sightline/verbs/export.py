@@ -139,16 +139,13 @@ class Opened(nn.Module):
 
 def open_exported(path: str | Path) -> tuple[nn.Module, Card]:
     """An exported file as `(net, card)`: what `load` gives for it."""
-    from sightline.weights.card import Card
+    from sightline.weights import card as cards
 
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give a run's folder or an exported .onnx or .pt2")
     net = Opened(path)
-    content = dict(net.about["card"])
-    preprocess = Preprocess(**content.pop("preprocess"))
-    known = {k: tuple(map(_tuple, v)) if isinstance(v, list) else v for k, v in content.items()}
-    return net.eval(), Card(preprocess=preprocess, **known)
+    return net.eval(), cards.parse(json.dumps(net.about["card"]), path)
 
 
 def _format(path: Path) -> str:
@@ -272,7 +269,3 @@ def _compare(net: nn.Module, found: Opened, images: Tensor, path: Path) -> float
             f"(allowed {EQUAL:.0e}); nothing was written"
         )
     return difference
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

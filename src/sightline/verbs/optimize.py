@@ -55,17 +55,12 @@ def optimize(
     The network itself is left as it is, but for being in eval mode.
     """
     net = net.eval()
-    twin = net
-    folded = 0
-    done = []
-    lighter = without_learning_parts(net)
-    twin, folded = fold_batch_norm(lighter, example)
-    done.append(f"{folded} batch norms folded")
-    twin = twin.requires_grad_(False)
+    inner, folded = fold_batch_norm(without_learning_parts(net), example)
+    done = [f"{folded} batch norms folded"]
+    twin: Any = inner.requires_grad_(False)
     if example.ndim == 4:
-        twin = twin.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        twin = twin.to(memory_format=torch.channels_last)
         done.append("channels-last")
-    inner = twin
     if bf16:
         twin = InPrecision(twin, torch.bfloat16)
         done.append("bf16")

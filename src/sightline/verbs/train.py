@@ -166,9 +166,9 @@ def train(
     entry = model if isinstance(model, Entry) else entry_of(setup.model)
     if rank() != 0:
         say = log = None
-    for note in setup.notes if say else ():
-        say(note)
     if say:
+        for note in setup.notes:
+            say(note)
         say(describe(setup.choices))
     plan_of(setup)
     together = setup.training["devices"] * setup.training["nodes"] > 1 and not launched()

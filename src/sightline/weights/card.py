@@ -101,16 +101,16 @@ def read(folder: str | Path) -> Card:
     if not path.is_file():
         if embedded is None:
             raise SightlineError(f"{folder} holds no {CARD}: copy it from where {WEIGHTS} came from")
-        return _parse(embedded, weights)
+        return parse(embedded, weights)
     try:
         text = _read_text(path)
     except OSError as error:
         raise SightlineError(f"cannot read {path}: {error.strerror}") from error
-    card = _parse(text, path)
+    card = parse(text, path)
     if not card.weights_sha256 or card.weights_sha256 == sha256(weights):
         return card
     if embedded is not None:
-        other = _parse(embedded, weights)
+        other = parse(embedded, weights)
         if _same_model(card, other):  # a crash between the two writes: the weights are newer than card.json
             return other
     raise SightlineError(
@@ -154,7 +154,8 @@ def _adapter() -> Any:
     return TypeAdapter(Card)
 
 
-def _parse(text: str, path: Path) -> Card:
+def parse(text: str, path: Path) -> Card:
+    """The card that `text` holds; `path` is named when it is none."""
     from pydantic import ValidationError
 
     try:
