@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.segmentation.contract import IGNORE, Target
 from sightline.weights.keymap import KeyMap
 
 Case = Mapping[str, Any]
@@ -28,12 +30,19 @@ class System:
     entry: a case's description -> the name of our entry and the values for its builder. container: tensors -> what the
     public file holds. arrays: what our network returned -> the case's arrays by name (before any slice).
     taps: the public module's name -> ours, as templates of a key map.
+    learned: network, what it returned, case -> arrays that stand for what it learns from (losses).
+    places: the case's name of an array -> our module that gives it. transform: what was done to the public input that
+    our network does inside (its `mean` is then among the entry's values). suffix: of the public file.
     """
 
     entry: Callable[[Case], tuple[str, dict[str, Any]]]
     container: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda tensors: tensors
     arrays: Callable[[Any], dict[str, Tensor]] = lambda out: {"logits": out.logits}
     taps: KeyMap = field(default_factory=lambda: KeyMap("taps", ()))
+    learned: Callable[[Any, Any, Case], dict[str, Tensor]] = lambda net, out, case: {}
+    places: Mapping[str, str] = field(default_factory=dict)
+    transform: str = "none"
+    suffix: str = ".pth"
 
 
 def shape(case: Case, name: str) -> list[int]:
@@ -107,6 +116,114 @@ def _two_heads(out: Any) -> dict[str, Tensor]:
     return {"out": out.logits, **({"aux": out.aux[0]} if out.aux else {})}
 
 
+def _pspnet(case: Case) -> tuple[str, dict[str, Any]]:
+    depths = [1 + largest(case, rf"module\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)]
+    return "pspnet101" if depths[2] > 6 else "pspnet50", {
+        "num_classes": shape(case, "module.cls.4.weight")[0],
+        "in_channels": shape(case, "module.layer0.0.weight")[1],
+        "depths": depths,
+        "width": shape(case, "module.layer1.0.conv1.weight")[0],
+        "channels": shape(case, "module.cls.4.weight")[1],
+        "aux": "module.aux.4.weight" in case["schema"],
+    }
+
+
+def _two_losses(net: Any, out: Any, case: Case) -> dict[str, Tensor]:
+    """Mean cross-entropy of the two heads, the auxiliary one before its factor; labels by the case's notes."""
+    if "losses" not in case["outputs"]:
+        return {}
+    size = out.logits[:, 0].shape
+    random, hidden = (
+        torch.from_numpy(np.random.RandomState(case["input"]["seed"] + n).random_sample(size).astype(np.float32))
+        for n in (1, 2)
+    )
+    labels = (random * out.logits.shape[1]).long().masked_fill(hidden < 0.1, IGNORE)
+    found = net.losses(out, Target(labels))
+    assert set(found) == {"ce", "aux_ce"}
+    return {"losses": torch.stack([found["ce"], found["aux_ce"] / 0.4])}
+
+
+_PSPNET = System(
+    _pspnet,
+    container=lambda tensors: {"epoch": 100, "state_dict": tensors, "optimizer": {}},
+    arrays=lambda out: {"logits": out.logits, "main_logits": out.logits, "aux_logits": out.aux[0]},
+    taps=KeyMap(
+        "taps",
+        (
+            ("layer0", "backbone.maxpool"),
+            ("layer{i}", "backbone.layer{i}"),
+            ("ppm", "ppm"),
+            ("cls", "cls"),
+            ("aux", "aux"),
+        ),
+    ),
+    learned=_two_losses,
+)
+
+
+def _plus(form: str, prefix: str, logits: str, joined: str) -> Callable[[Case], tuple[str, dict[str, Any]]]:
+    """DeepLabv3+ on a ResNet; `prefix` of the backbone's names, the names of the last kernel and of the pyramid's."""
+
+    def entry(case: Case) -> tuple[str, dict[str, Any]]:
+        depths = [1 + largest(case, rf"{prefix}\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)]
+        width, in_channels = shape(case, f"{prefix}.conv1.weight")[:2]
+        stride = case["config"].get("output_stride") or case["config"].get("encoder_output_stride") or 16
+        return f"deeplabv3plus_{form}_{'r101' if depths[2] > 6 or form == 'jfzhang95' else 'r50'}", {
+            "num_classes": shape(case, logits)[0],
+            "in_channels": in_channels,
+            "depths": depths,
+            "width": width,
+            "output_stride": stride,
+            "channels": shape(case, joined)[0],
+        }
+
+    return entry
+
+
+_VAINF = System(
+    _plus("vainf", "backbone", "classifier.classifier.3.weight", "classifier.aspp.project.0.weight"),
+    container=lambda tensors: {"cur_itrs": 3, "model_state": tensors, "best_score": 0.5},
+    taps=KeyMap(
+        "taps",
+        (
+            ("backbone.{rest}", "backbone.{rest}"),
+            ("classifier.aspp", "aspp"),
+            ("classifier.project", "decoder.low"),
+        ),
+    ),
+)
+_JFZHANG95 = System(
+    _plus("jfzhang95", "backbone", "decoder.last_conv.8.weight", "aspp.conv1.weight"),
+    container=lambda tensors: {"epoch": 3, "state_dict": tensors, "best_pred": 0.5},
+    taps=KeyMap("taps", (("backbone.{rest}", "backbone.{rest}"), ("aspp", "aspp"), ("decoder", "classifier"))),
+)
+_SMP_PLUS = System(
+    _plus("smp", "encoder", "segmentation_head.0.weight", "decoder.aspp.0.project.0.weight"),
+    taps=KeyMap("taps", (("encoder.{rest}", "backbone.{rest}"), ("decoder.aspp", "aspp"), ("decoder", "decoder"))),
+)
+
+
+def _google(case: Case) -> tuple[str, dict[str, Any]]:
+    unit = "xception_65/middle_flow/block1/unit_{}/xception_module/separable_conv1_depthwise/depthwise_weights"
+    return "deeplabv3plus_google_xception65", {
+        "num_classes": shape(case, "logits/semantic/weights")[3],
+        "in_channels": shape(case, "xception_65/entry_flow/conv1_1/weights")[2],
+        "middle": sum(unit.format(n) in case["schema"] for n in range(1, 33)),
+        "output_stride": case["config"]["output_stride"],
+        "channels": shape(case, "concat_projection/weights")[3],
+        "mean": (0.5, 0.5, 0.5),
+    }
+
+
+_GOOGLE = System(
+    _google,
+    container=lambda tensors: {**tensors, "global_step": torch.tensor(30000)},
+    arrays=lambda out: {"logits_full": out.logits},
+    taps=KeyMap("taps", (("low_level", "backbone.entry.1.convs.1"), ("concat_projection", "aspp.project"))),
+    places={"logits": "classifier", "logits_corner": "classifier"},  # at a quarter of the picture's size
+    transform="x * 255",
+    suffix=".npz",
+)
 _FCN_TAPS = KeyMap(
     "taps", (("pool4", "backbone.features.23"), ("score_{rest}", "score_{rest}"), ("upscore{rest}", "upscore{rest}"))
 )
@@ -135,6 +252,19 @@ SYSTEMS: dict[str, System] = {
     "DeepLabV3 MobileNetV3-Large (torchvision)": _TORCHVISION,
 }
 
+SYSTEMS |= {
+    "PSPNet-50": _PSPNET,
+    "PSPNet-101": _PSPNET,
+    "PSPNet-50 with auxiliary head": _PSPNET,
+    "PSPNet-101 with auxiliary head": _PSPNET,
+    "DeepLabV3+ Xception-65 (Google, TensorFlow 1)": _GOOGLE,
+    "DeepLabV3+ ResNet-50 (VainF)": _VAINF,
+    "DeepLabV3+ ResNet-101 (VainF)": _VAINF,
+    "DeepLabV3+ ResNet-101 (jfzhang95)": _JFZHANG95,
+    "DeepLabV3+ ResNet-50 (segmentation_models.pytorch)": _SMP_PLUS,
+    "DeepLabV3+ ResNet-101 (segmentation_models.pytorch)": _SMP_PLUS,
+}
+
 
 def known(path: Path) -> bool:
     """Is the case at `path` of a system that is here?"""
@@ -143,6 +273,8 @@ def known(path: Path) -> bool:
 
 def our_module(system: System, array: str) -> str | None:
     """Our name of the module whose output the case stores as `tap.NAME`; None when there is no such module."""
+    if array in system.places:
+        return system.places[array]
     if not array.startswith("tap."):
         return None
     public = array.removeprefix("tap.")

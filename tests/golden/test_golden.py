@@ -73,19 +73,22 @@ def check(path: Path, folder: Path) -> None:
     case, expected = fill.load(path)
     system = catalog.SYSTEMS[case["system"]]
     name, values = system.entry(case)
-    net = create(name, **values, mean=None).eval()  # the stored inputs went in as they are
+    net = create(name, **{"mean": None, **values}).eval()  # the stored inputs went in as they are
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == case["parameters"]
 
-    file = folder / f"{path.stem}.pth"
+    file = folder / f"{path.stem}{system.suffix}"
     tensors = {name: torch.from_numpy(array) for name, array in fill.checkpoint(case).items()}
-    torch.save(system.container(tensors), file)
+    if system.suffix == ".npz":
+        np.savez(file, **{name: value.numpy() for name, value in system.container(tensors).items()})
+    else:
+        torch.save(system.container(tensors), file)
     del tensors
     gc.collect()
     report = load_weights(net, file)
     file.unlink()
     assert not (report.missing or report.unexpected or report.reinitialised or report.adapted), str(report)
 
-    assert case["input"]["transform"] == "none"
+    assert case["input"]["transform"] == system.transform
     images = torch.from_numpy(fill.image(case["input"]["seed"], tuple(case["input"]["shape"])))
     found = answers(net, images, system, case)
     for name, about in case["outputs"].items():
@@ -109,7 +112,7 @@ def answers(net: nn.Module, images: Tensor, system: Any, case: dict[str, Any]) -
         out = net(images)
     for handle in handles:
         handle.remove()
-    arrays = system.arrays(out)
+    arrays = system.arrays(out) | system.learned(net, out, case)
     return found | arrays | {f"{name}_corner": array for name, array in arrays.items()}
 
 

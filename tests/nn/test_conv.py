@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sightline.errors import UsageError
-from sightline.nn.conv import FrozenBatchNorm2d, conv_norm_act, he_init, norm_named
+from sightline.nn.conv import FrozenBatchNorm2d, conv_norm_act, he_init, norm_named, separable_conv
 
 
 def test_size_is_kept_and_bias_stands_in_for_the_norm() -> None:
@@ -44,6 +44,17 @@ def test_groups_divide_the_channels() -> None:
 def test_an_unknown_norm_is_said_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match="Did you mean 'batch'"):
         norm_named("bacth")  # type: ignore[arg-type]
+
+
+def test_separable_is_a_filter_a_channel_then_a_mix() -> None:
+    torch.manual_seed(0)
+    layer = separable_conv(3, 5, stride=2, dilation=2, act=None).eval()
+    x = torch.randn(1, 3, 11, 8)
+    kernels = [layer[i][0].weight for i in (0, 1)]  # pyright: ignore[reportIndexIssue]
+    y = torch.cat([torch.conv2d(x[:, c : c + 1], kernels[0][c : c + 1], None, 2, 2, 2) for c in range(3)], 1)
+    expected = torch.einsum("bchw,oc->bohw", y, kernels[1][:, :, 0, 0]) / (1 + 1e-5)
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+    assert sum(p.numel() for p in separable_conv(3, 5).parameters()) == 3 * 9 + 6 + 15 + 10
 
 
 def test_he_init_has_the_variance_of_the_paper() -> None:

@@ -130,6 +130,13 @@ def test_padding_is_numpys_even_when_larger_than_the_picture(n: int, before: int
         np.testing.assert_array_equal(ours, np.pad(x.numpy(), width, mode=numpys))
 
 
+def test_multiple_plus_one_for_aligned_corners() -> None:
+    for n, expected in ((1, 1), (2, 9), (8, 9), (9, 9), (10, 17)):
+        x = torch.rand(1, 2, n, 17)
+        padded, pads = pad_to_multiple(x, 8, plus=1)
+        assert tuple(padded.shape) == (1, 2, expected, 17) and torch.equal(unpad(padded, pads), x)
+
+
 def test_padding_takes_a_multiple_for_each_axis() -> None:
     padded, pads = pad_to_multiple(torch.zeros(1, 1, 5, 6, 7), (1, 4, 8))
     assert padded.shape == (1, 1, 5, 8, 8)

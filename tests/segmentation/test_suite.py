@@ -22,7 +22,14 @@ from sightline.verbs.load import key_maps, load_weights, save_weights
 from sightline.verbs.models import create, defaults_of, resolve
 
 NAMES = sorted(MODELS)
-DEEP = {"deeplabv3", "deeplabv3_torchvision_mobilenet_v3_large", "deeplabv3_torchvision_r101", "fcn_torchvision_r101"}
+DEEP = {
+    "pspnet",
+    "pspnet101",
+    "deeplabv3",
+    "deeplabv3_torchvision_mobilenet_v3_large",
+    "deeplabv3_torchvision_r101",
+    "fcn_torchvision_r101",
+}
 
 
 def tiny(name: str, **values: Any) -> nn.Module:
@@ -171,6 +178,10 @@ def test_weights_go_out_and_come_back(name: str, tmp_path: Any) -> None:
 def written(name: str) -> tuple[str, ...]:
     """The public layouts that hold the whole network."""
     papers = {"unet_same": "milesial", "unet_same_bilinear": "milesial", "unet_valid": "jvanvugt"}
+    if name in ("pspnet50", "pspnet101"):
+        return ("semseg",)
+    if name.startswith("deeplabv3plus_"):
+        return (name.split("_")[1],)
     if "torchvision" in name:
         return ("torchvision",)
     return ("pytorch-fcn",) if name.startswith("fcn") else (papers[name],) if name in papers else ()
@@ -197,12 +208,22 @@ STORED = {  # mean and deviation of the logits
     "deeplabv3_torchvision_mobilenet_v3_large": (1.87812, 3.22431),
     "deeplabv3_torchvision_r101": (7.42608, 6.15945),
     "deeplabv3_torchvision_r50": (7.42608, 6.15945),
+    "deeplabv3plus": (0.22027, 0.556087),
+    "deeplabv3plus_google_xception65": (0.952496, 4.97007),
+    "deeplabv3plus_jfzhang95_r101": (0.485788, 3.96346),
+    "deeplabv3plus_smp_r101": (1.92242, 5.24183),
+    "deeplabv3plus_smp_r50": (1.92242, 5.24183),
+    "deeplabv3plus_vainf_r101": (1.75726, 7.74963),
+    "deeplabv3plus_vainf_r50": (1.75726, 7.74963),
     "fcn16s": (-0.00769421, 3.45727),
     "fcn32s": (0.00728814, 1.52031),
     "fcn8s": (1.63758, 13.8756),
     "fcn8s_atonce": (-0.0191912, 2.60218),
     "fcn_torchvision_r101": (-1.59116, 15.3157),
     "fcn_torchvision_r50": (-1.59116, 15.3157),
+    "pspnet": (0.0697259, 0.241366),
+    "pspnet101": (0.0490888, 5.08125),
+    "pspnet50": (0.0490888, 5.08125),
     "unet": (0.166426, 0.439147),
     "unet_same": (0.169097, 0.24541),
     "unet_same_bilinear": (0.099112, 0.102628),

@@ -12,7 +12,7 @@ Where implementations differ, and the builder's values for it (defaults: torchvi
 - where a bottleneck strides: its `"3x3"` (torchvision, "v1.5") or its first `"1x1"` (the paper, Caffe, detectron2's
   own weights);
 - dilation in place of stride: `output_stride`, and whether the first dilated unit keeps the dilation of the stage
-  before it (`contract=True`: torchvision, mmsegmentation) or takes the new one (semseg, smp, VainF);
+  before it (`contract=True`: torchvision, mmsegmentation, VainF) or takes the new one (semseg, smp, jfzhang95);
 - the stem: one 7x7, or three 3x3 of the widths in `stem` ((32, 32, 64): V1c; (64, 64, 128): semseg).
 
 Fresh weights: He normal over the fan-out, as torchvision.
@@ -115,7 +115,9 @@ class ResNet(nn.Module):
 
     unit: `BasicUnit` or `Bottleneck`. depths: units of each stage, as many stages as there are numbers.
     width: channels of the first stage (before expansion); each further stage has twice as many.
-    output_stride: 8, 16 or 32; stages that would go beyond it dilate instead. Stages: `stem`, `layer1`, ...
+    output_stride: 8, 16 or 32; stages that would go beyond it dilate instead.
+    multi_grid: factors on the dilation of the last stage's units, in turn (DeepLabv3, section 3.2.1: 1, 2, 4).
+    Stages: `stem`, `layer1`, ...
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class ResNet(nn.Module):
         stride_in: StrideIn = "3x3",
         output_stride: int = 32,
         contract: bool = True,
+        multi_grid: Sequence[int] = (1,),
         stem: Sequence[int] = (),
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
@@ -153,12 +156,13 @@ class ResNet(nn.Module):
             reached *= stride
             units = []
             for j in range(depth):
+                grid = multi_grid[j % len(multi_grid)] if i == len(depths) - 1 else 1
                 units.append(
                     unit(
                         channels,
                         width * 2**i,
                         stride=stride if j == 0 else 1,
-                        dilation=before if j == 0 and contract else dilation,
+                        dilation=grid * (before if j == 0 and contract else dilation),
                         groups=groups,
                         width_per_group=width_per_group,
                         stride_in=stride_in,

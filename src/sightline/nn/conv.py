@@ -87,6 +87,27 @@ def conv_norm_act(
     return nn.Sequential(*parts)
 
 
+def separable_conv(
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    norm: Norm = nn.BatchNorm2d,
+    act: type[nn.Module] | None = nn.ReLU,
+) -> nn.Sequential:
+    """A 3x3 convolution a channel `0`, then a 1x1 across channels `1`, each with its norm and activation.
+
+    The form of TensorFlow's DeepLab and Xception (Chollet 2017, arXiv:1610.02357).
+    """
+    return nn.Sequential(
+        conv_norm_act(
+            in_channels, in_channels, stride=stride, dilation=dilation, groups=in_channels, norm=norm, act=act
+        ),
+        conv_norm_act(in_channels, out_channels, 1, norm=norm, act=act),
+    )
+
+
 def he_init(module: nn.Module, *, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
     """Draw the convolutions of `module` from N(0, 2 / fan), biases 0 (He et al. 2015); norms start at 1 and 0."""
     for part in module.modules():

@@ -70,16 +70,19 @@ def _nearest(x: Tensor, size: list[int], *, exact: bool) -> Tensor:
     return x
 
 
-def pad_to_multiple(x: Tensor, multiple: int | Sequence[int], mode: Padding = "zeros") -> tuple[Tensor, Pads]:
-    """Pad `(B, C, *space)` at the end of each axis (bottom, right) until its length divides by `multiple`.
+def pad_to_multiple(
+    x: Tensor, multiple: int | Sequence[int], mode: Padding = "zeros", *, plus: int = 0
+) -> tuple[Tensor, Pads]:
+    """Pad `(B, C, *space)` at the end of each axis (bottom, right) to a multiple of `multiple`, and `plus` more.
 
     Returns the padded tensor and the pads that `unpad` takes off again. `multiple` is one number or one an axis.
+    plus: 1 for networks whose corners are aligned: of 8 k + 1 pixels every eighth is seen, the first and the last too.
     """
     lengths = x.shape[2:]
     multiples = [multiple] * len(lengths) if isinstance(multiple, int) else list(multiple)
     pads: Pads = ()
     for n, m in zip(reversed(lengths), reversed(multiples), strict=True):
-        pads += (0, -n % m)
+        pads += (0, (plus - n) % m)
     return pad(x, pads, mode), pads
 
 

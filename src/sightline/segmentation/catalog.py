@@ -31,11 +31,16 @@ def _coco(name: str, file: str, megabytes: float, miou: float, accuracy: float) 
 _UNET = "U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al. 2015)"
 _FCN = "Fully Convolutional Networks for Semantic Segmentation (Long, Shelhamer & Darrell 2015)"
 _DEEPLAB = "Rethinking Atrous Convolution for Semantic Image Segmentation (Chen et al. 2017)"
+_PLUS = "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation (Chen et al. 2018)"
+_PSPNET = "Pyramid Scene Parsing Network (Zhao et al. 2016)"
 _UNETS = "sightline.segmentation.models.unet"
 _FCNS = "sightline.segmentation.models.fcn"
 _DEEPLABS = "sightline.segmentation.models.deeplabv3"
+_PLUSES = "sightline.segmentation.models.deeplabv3plus"
+_PSPNETS = "sightline.segmentation.models.pspnet"
 _TINY_VGG = {"widths": (4, 6, 8, 8, 8), "hidden": 12}
 _TINY_RESNET = {"depths": (1, 1, 2, 1), "width": 8}
+_TINY_XCEPTION = {"widths": (4, 6, 8, 8, 12, 12, 14, 16), "middle": 2}
 _GREY = Preprocess(channels=1)
 _SHORT_520 = Preprocess(resize="short(520)")
 
@@ -117,5 +122,67 @@ MODELS: dict[str, Entry] = {
             ),
         ),
         tiny={"width": 0.25, "channels": 16},
+    ),
+    "deeplabv3plus": Entry(
+        f"{_PLUSES}:deeplabv3plus",
+        "segmentation",
+        _PLUS,
+        26_691_250,
+        tiny={"backbone": "mobilenet_v3_small", "channels": 16},
+    ),
+    "deeplabv3plus_google_xception65": Entry(
+        f"{_PLUSES}:deeplabv3plus_google_xception65",
+        "segmentation",
+        _PLUS,
+        41_055_413,
+        tiny={**_TINY_XCEPTION, "channels": 16},
+    ),
+    "deeplabv3plus_vainf_r50": Entry(
+        f"{_PLUSES}:deeplabv3plus_vainf_r50",
+        "segmentation",
+        _PLUS,
+        39_761_845,
+        tiny={**_TINY_RESNET, "channels": 16},
+    ),
+    "deeplabv3plus_vainf_r101": Entry(
+        f"{_PLUSES}:deeplabv3plus_vainf_r101",
+        "segmentation",
+        _PLUS,
+        58_753_973,
+        tiny={**_TINY_RESNET, "channels": 16},
+    ),
+    "deeplabv3plus_jfzhang95_r101": Entry(
+        f"{_PLUSES}:deeplabv3plus_jfzhang95_r101",
+        "segmentation",
+        _PLUS,
+        59_344_309,
+        tiny={**_TINY_RESNET, "channels": 16},
+    ),
+    "deeplabv3plus_smp_r50": Entry(
+        f"{_PLUSES}:deeplabv3plus_smp_r50",
+        "segmentation",
+        _PLUS,
+        26_682_725,
+        tiny={**_TINY_RESNET, "channels": 16},
+    ),
+    "deeplabv3plus_smp_r101": Entry(
+        f"{_PLUSES}:deeplabv3plus_smp_r101",
+        "segmentation",
+        _PLUS,
+        45_674_853,
+        tiny={**_TINY_RESNET, "channels": 16},
+    ),
+    "pspnet": Entry(
+        f"{_PSPNETS}:pspnet",
+        "segmentation",
+        _PSPNET,
+        48_943_172,
+        tiny={"backbone": "mobilenet_v3_small", "channels": 16},
+    ),
+    "pspnet50": Entry(
+        f"{_PSPNETS}:pspnet50", "segmentation", _PSPNET, 49_180_908, tiny={**_TINY_RESNET, "channels": 16}
+    ),
+    "pspnet101": Entry(
+        f"{_PSPNETS}:pspnet101", "segmentation", _PSPNET, 68_073_706, tiny={**_TINY_RESNET, "channels": 16}
     ),
 }

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from sightline.errors import UsageError
+from sightline.nn.aspp import ASPP, PooledNorm
 from sightline.segmentation.contract import Target
 from sightline.segmentation.models.deeplabv3 import (
-    ASPP,
-    PooledNorm,
     deeplabv3,
     deeplabv3_torchvision_mobilenet_v3_large,
     deeplabv3_torchvision_r50,

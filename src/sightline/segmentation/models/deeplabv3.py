@@ -26,15 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from sightline.backbones.build import backbone as build_backbone
 from sightline.backbones.contract import stage_named
 from sightline.backbones.mobilenet_v3 import LARGE, MobileNetV3
 from sightline.backbones.resnet import Bottleneck, ResNet
 from sightline.errors import UsageError
+from sightline.nn.aspp import ASPP
 from sightline.nn.conv import conv_norm_act
 from sightline.nn.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, for_channels
 from sightline.segmentation.headed import TORCHVISION, FCNHead, HeadedBackbone
@@ -42,50 +41,6 @@ from sightline.segmentation.headed import TORCHVISION, FCNHead, HeadedBackbone
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 
 # Parts -----------------------------------------------------------------------------------------------------------
-
-
-class GlobalMean(nn.Module):
-    """`(B, C, H, W)` to the mean of each channel, `(B, C, 1, 1)`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Mean over height and width; exports with any size, unlike adaptive pooling."""
-        return x.mean((2, 3), keepdim=True)
-
-
-class PooledNorm(nn.BatchNorm2d):
-    """Batch norm of `(B, C, 1, 1)`; with one picture a batch the running statistics stand in for the batch's."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """The same shape."""
-        if self.training and input.shape[0] == 1:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        return super().forward(input)
-
-
-class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1, a 3x3 for each of `rates`, the picture's mean; joined, projected."""
-
-    def __init__(self, in_channels: int, rates: Sequence[int], *, channels: int = 256, dropout: float = 0.5) -> None:
-        super().__init__()
-        pooled = nn.Sequential(
-            GlobalMean(), nn.Conv2d(in_channels, channels, 1, bias=False), PooledNorm(channels), nn.ReLU(inplace=True)
-        )
-        self.convs = nn.ModuleList(
-            [
-                conv_norm_act(in_channels, channels, 1),
-                *(conv_norm_act(in_channels, channels, dilation=rate) for rate in rates),
-                pooled,
-            ]
-        )
-        self.project = nn.Sequential(*conv_norm_act((len(rates) + 2) * channels, channels, 1), nn.Dropout(dropout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, in, H, W)` to `(B, channels, H, W)`."""
-        seen = [conv(x) for conv in self.convs]
-        seen[-1] = seen[-1].expand_as(seen[0])  # (B, channels, 1, 1) everywhere
-        return self.project(torch.cat(seen, dim=1))
 
 
 class DeepLabHead(nn.Sequential):
