@@ -20,11 +20,12 @@ RECIPE = Recipe(
         "resize": "exact(180, 240)",
         "size": [160, 224],
         "batch": 4,
-        "steps": 1900,
+        "steps": 1700,
         "lr": 2e-3,
         "augment": "light",
         "augment_values": {"scale": [0.75, 1.5], "colour": 0.1},
         "model_values": {"width": 16},
+        "train_values": {"validate_every": 850},
     },
 )
 
