@@ -140,8 +140,9 @@ def load_backbone(
         names = ", ".join(known) or "none by name"
         raise UsageError(f"'{weights}' is neither a file nor published weights of {name} ({names})")
     report = load_weights(net, source, maps=(key_map,), strict=False)
-    if report.missing:
+    if report.missing or report.reinitialised:
+        short = sorted([*report.missing, *report.reinitialised])
         raise SightlineError(
-            f"{source} lacks {len(report.missing)} tensors of {name}, among them {sorted(report.missing)[0]}: "
+            f"{source} lacks {len(short)} tensors of {name} or has them in another shape, among them {short[0]}: "
             "it is a checkpoint of another network"
         )

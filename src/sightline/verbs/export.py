@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -243,6 +244,8 @@ def _open_onnx(path: Path) -> tuple[Any, dict[str, Any]]:
 
 def _open_pt2(path: Path) -> tuple[Any, dict[str, Any]]:
     extra = {"sightline.json": ""}
+    if not zipfile.is_zipfile(path):  # torch would log a page of its own before it raises
+        raise SightlineError(f"{path} cannot be opened as .pt2: it is no zip archive; copy it again or export it anew")
     try:
         program = torch.export.load(path, extra_files=extra)
         about = json.loads(extra["sightline.json"])

@@ -35,7 +35,7 @@ def load(path: str | Path, *, entry: Entry | None = None) -> tuple[nn.Module, Ca
     folder = model_folder(path)
     card = cards.read(folder)
     net = create(entry or entry_of(card.model), **card.arguments)
-    loading.load_weights(net, folder / cards.WEIGHTS, maps=key_maps(net))
+    loading.load_weights(net, folder / cards.WEIGHTS, maps=key_maps(net), origin="sightline")
     return net.eval(), card
 
 

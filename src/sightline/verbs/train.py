@@ -532,7 +532,7 @@ def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, M
     card = Card(
         model=setup.model,
         task=entry.task,
-        arguments=setup.arguments,
+        arguments={k: None if k == "backbone_weights" else v for k, v in setup.arguments.items()},
         classes=setup.classes,
         colours=setup.colours,
         preprocess=setup.preprocess,
