@@ -54,7 +54,7 @@ def evaluate(
     *,
     split: Annotated[str | None, Parameter(help="train, val, test or all; test, else val, when open")] = None,
     format: Annotated[str | None, Parameter(help="the data set's format; recognised from the folder when open")] = None,
-    val: Annotated[str, Parameter(help="what to score where neither the run nor the data knows a split")] = "0.2",
+    val: Annotated[str | None, Parameter(help="what to score where the data has no split; as in training")] = None,
     seed: Annotated[int | None, Parameter(help="of that split; the run's own when open")] = None,
     tile: Annotated[int | None, Parameter(help=_TILE)] = None,
     overlap: Annotated[float, Parameter(help=_OVERLAP)] = 0.5,

@@ -150,10 +150,11 @@ def _unnamed(seen: Seen) -> Meaning:
     if seen.wide:
         return _foreground(Asked(), "every value above 0, because masks of more than 8 bits number their objects")
     if values := _two_values(seen):
-        return Meaning(("foreground",), values=values, notes=(f'one class "foreground": {_said(values)}',))
+        note = f'one class "foreground": {_said(values)}'
+        return Meaning(("foreground",), values=values, notes=(note,), guessed=255 not in values)
     ids = sorted(seen.values - {255})
     if set(ids) <= {0, 1}:
-        return Meaning(("foreground",), notes=('one class "foreground": mask values 0 and 1',))
+        return Meaning(("foreground",), notes=('one class "foreground": mask values 0 and 1',), guessed=True)
     top = ids[-1]
     if ids == list(range(ids[0], top + 1)) or top < 64:
         return _counted(seen, top)

@@ -40,8 +40,8 @@ class Normalize(nn.Module):
             if len(mean) != len(std) or min(std) <= 0:
                 raise UsageError(f"mean {tuple(mean)} and std {tuple(std)} need the same length, and a std above 0")
             columns = torch.tensor([list(mean), list(std)], dtype=torch.float32)[:, :, None, None]
-        self.register_buffer("mean", None if columns is None else columns[0], persistent=False)
-        self.register_buffer("std", None if columns is None else columns[1], persistent=False)
+        self.register_buffer("mean", None if columns is None else columns[0].clone(), persistent=False)
+        self.register_buffer("std", None if columns is None else columns[1].clone(), persistent=False)
 
     def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
         """`(B, C, H, W)` pictures in [0, 1] and their valid heights and widths `(B, 2)` to the network's input."""

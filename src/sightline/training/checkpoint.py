@@ -47,8 +47,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, header: str = ""
         taken.add(value.untyped_storage().data_ptr())
         plain[name] = value
     with replacing(path) as temporary:
+        mode = temporary.stat().st_mode
         try:
             save_file(plain, temporary, metadata={"format": "pt", **({"sightline": header} if header else {})})
+            temporary.chmod(mode)  # safetensors writes files that only their owner may read
         except SafetensorError as error:
             raise SightlineError(f"cannot write {path}: {error}; free some space or choose another folder") from None
 

@@ -77,7 +77,7 @@ def evaluate(
     *,
     split: str | None = None,
     format: str | None = None,
-    val: float | str = 0.2,
+    val: float | str | None = None,
     seed: int | None = None,
     device: str = "auto",
     tile: int | None = None,
@@ -109,7 +109,7 @@ def evaluate(
         opened = {
             "format": format,
             "seed": made.get("seed", 0) if seed is None else seed,
-            "val": made.get("val", val),
+            "val": 0 if split == "all" else made.get("val", 0.2) if val is None else val,
         }
         found = open_dataset(data, **opened)
         if len(found.classes) != len(card.classes) and found.facts.get("classes_guessed"):

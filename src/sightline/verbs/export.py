@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from sightline.files import replacing
 from sightline.ops.tree import named_tensors
 from sightline.verbs.models import task_named
 from sightline.verbs.optimize import largest_difference, without_learning_parts
+from sightline.weights.program import checked_program
 
 if TYPE_CHECKING:
     from sightline.weights.card import Card
@@ -190,7 +190,10 @@ def _program(net: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProg
     for dynamic, shapes in tries:
         try:
             with torch.no_grad():
-                return torch.export.export(flat, (example,), dynamic_shapes={"images": shapes or None}), dynamic
+                program = torch.export.export(flat, (example,), dynamic_shapes={"images": shapes or None})
+            for node in program.graph.nodes:
+                node.meta.pop("stack_trace", None)  # paths of this machine
+            return program, dynamic
         except Exception as error:  # torch.export has no exception type of its own
             reason = reason or error
     raise SightlineError(f"the network cannot be exported: {' '.join(str(reason).split())[:300]}")
@@ -244,10 +247,9 @@ def _open_onnx(path: Path) -> tuple[Any, dict[str, Any]]:
 
 def _open_pt2(path: Path) -> tuple[Any, dict[str, Any]]:
     extra = {"sightline.json": ""}
-    if not zipfile.is_zipfile(path):  # torch would log a page of its own before it raises
-        raise SightlineError(f"{path} cannot be opened as .pt2: it is no zip archive; copy it again or export it anew")
+    archive = checked_program(path)
     try:
-        program = torch.export.load(path, extra_files=extra)
+        program = torch.export.load(archive, extra_files=extra)
         about = json.loads(extra["sightline.json"])
     except Exception as error:  # zip, JSON and torch's own
         raise SightlineError(f"{path} cannot be opened as .pt2: {' '.join(str(error).split())[:200]}") from error

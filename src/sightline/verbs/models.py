@@ -189,7 +189,10 @@ def create(model: str | Entry, *, weights: str | None = None, **arguments: Any) 
         if isinstance(error, SightlineError):
             raise
         told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise UsageError(f"{name_of(model)} cannot be built with {told}: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"{name_of(model)} cannot be built with {told} ({' '.join(str(error).split())}); "
+            "`sightline info` shows the values and their defaults"
+        ) from error
     if weights is not None:
         from sightline.verbs.load import load_weights
 

@@ -166,20 +166,19 @@ def train(
     entry = model if isinstance(model, Entry) else entry_of(setup.model)
     if rank() != 0:
         say = log = None
-    if say:
-        for note in setup.notes:
-            say(note)
-        say(describe(setup.choices))
     plan_of(setup)
-    together = setup.training["devices"] * setup.training["nodes"] > 1 and not launched()
-    net = network(setup, entry, None if together else say)  # refuses wrong values before anything is written
-    if dry_run:
-        return Run(folder, "planned", 0, setup.training["steps"], {}, setup.choices)
-    if resume is None:
+    net, loaded = network(setup, entry)  # wrong values are refused before anything is said or written
+    if resume is None and not dry_run:
         if (folder / "config.json").exists():
             raise UsageError(f"{folder} holds a run already; continue it with resume={folder}, or choose another run=")
         write_setup(folder, setup, entry)
-    if together:
+    if say:
+        for words in (*setup.notes, describe(setup.choices), loaded):
+            if words:
+                say(words)
+    if dry_run:
+        return Run(folder, "planned", 0, setup.training["steps"], {}, setup.choices)
+    if setup.training["devices"] * setup.training["nodes"] > 1 and not launched():
         del net  # the processes build their own
         os.environ[WORKER] = str(folder.resolve())
         relaunch(setup.training["devices"], setup.training["nodes"])
@@ -295,20 +294,18 @@ def choose(
     )
 
 
-def network(setup: Setup, entry: Entry, say: Callable[[str], None] | None) -> nn.Module:
-    """The untrained network, with the weights it starts from and the loss it learns by."""
+def network(setup: Setup, entry: Entry) -> tuple[nn.Module, str]:
+    """The network as it starts, with the loss it learns by, and what was loaded into it, in words."""
     import torch
 
     torch.manual_seed(setup.seed)
-    net = create(entry, **setup.arguments)
+    net, loaded = create(entry, **setup.arguments), ""
     if setup.value("weights") is not None:
         from sightline.verbs.load import load_weights
 
-        report = load_weights(net, setup.value("weights"))
-        if say:
-            say(str(report))
+        loaded = str(load_weights(net, setup.value("weights")))
     task_of(entry).configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
-    return net
+    return net, loaded
 
 
 def carry_out(
