@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.errors import UsageError
-from sightline.ops.resize import centre_crop, pad, pad_to_multiple, resize, unpad
+from sightline.ops.resize import centre_crop, pad, pad_to_multiple, resize, top_left, unpad
 
 
 def linear(signal: list[float], positions: list[float]) -> list[float]:
@@ -149,6 +149,25 @@ def test_centre_crop_drops_the_smaller_half_at_the_top_and_left() -> None:
     assert torch.equal(centre_crop(x, (4, 4)), x[0:4, 1:5])
     with pytest.raises(UsageError, match="must not be larger"):
         centre_crop(x, (6, 6))
+
+
+@pytest.mark.parametrize("traced", [(12, 18), (17, 33)])
+def test_a_program_that_pads_and_crops_takes_sizes_that_need_neither(traced: tuple[int, int]) -> None:
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            padded, _ = pad_to_multiple(x, 8, plus=1)
+            return top_left(resize(padded[:, :, ::8, ::8], padded.shape[-2:], rule="align_corners"), x.shape[-2:])
+
+    dim = torch.export.Dim.DYNAMIC
+    program = torch.export.export(Net(), (torch.randn(1, 1, *traced),), dynamic_shapes=({2: dim, 3: dim},)).module()
+    for size in ((17, 25), (14, 9), (40, 33), (21, 30)):
+        x = torch.randn(1, 1, *size)
+        assert torch.allclose(program(x), Net()(x), atol=1e-6) and program(x).shape == x.shape
+
+
+def test_top_left_is_a_slice() -> None:
+    x = torch.arange(2 * 5 * 6).reshape(2, 5, 6)
+    assert torch.equal(top_left(x, (2, 3)), x[:, :2, :3]) and torch.equal(top_left(x, (5, 6)), x)
 
 
 def test_padding_exports_with_dynamic_sizes() -> None:

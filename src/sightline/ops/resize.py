@@ -112,6 +112,18 @@ def unpad(x: Tensor, pads: Pads) -> Tensor:
     return x
 
 
+def top_left(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The first `(..., *size)` of `(..., *space)`: takes off what was padded at the end, by a copy.
+
+    For networks that pad and crop inside. A program exported from slices would be bound to sizes that need a crop, or
+    to those that need none; this takes both.
+    """
+    first = x.ndim - len(size)
+    for axis, length in enumerate(size, start=first):
+        x = x.index_select(axis, torch.arange(length, device=x.device))
+    return x
+
+
 def centre_crop(x: Tensor, size: Sequence[int]) -> Tensor:
     """The middle `(..., *size)` of `(..., *space)`, a view.
 

@@ -80,3 +80,16 @@ def test_counts_of_the_larger_forms() -> None:
     for build, expected in ((deeplabv3plus_vainf_r101, 58_753_973), (deeplabv3plus_smp_r101, 45_674_853)):
         with torch.device("meta"):
             assert sum(p.numel() for p in build().parameters()) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traced", [(30, 38), (33, 49), (32, 48)])
+def test_a_program_takes_published_sizes_and_others(traced: tuple[int, int]) -> None:
+    free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    for net in (deeplabv3plus_google_xception65(**XCEPTION, mean=None), deeplabv3plus_smp_r50(**TINY, mean=None)):
+        net = net.eval()
+        program = torch.export.export(net, (torch.rand(1, 3, *traced),), dynamic_shapes={"images": free}).module()
+        for size in ((33, 65), (48, 64), (41, 50)):
+            images = torch.rand(1, 3, *size)
+            with torch.no_grad():
+                assert torch.allclose(program(images).logits, net(images).logits, atol=1e-5)

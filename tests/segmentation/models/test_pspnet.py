@@ -73,3 +73,15 @@ def test_counts_with_one_head_and_bins_that_make_sense() -> None:
             assert sum(p.numel() for p in build(aux=False).parameters()) == expected
     with pytest.raises(UsageError, match="from 1 on"):
         pspnet(backbone="resnet18", bins=(0, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traced", [(30, 38), (33, 41)])
+def test_a_program_takes_published_sizes_and_others(traced: tuple[int, int]) -> None:
+    net = pspnet50(**TINY, mean=None).eval()
+    free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(net, (torch.rand(1, 3, *traced),), dynamic_shapes={"images": free}).module()
+    for size in ((33, 49), (41, 50), (64, 35)):
+        images = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            assert torch.allclose(program(images).logits, net(images).logits, atol=1e-5)

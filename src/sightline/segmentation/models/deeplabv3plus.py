@@ -58,7 +58,7 @@ from sightline.errors import UsageError
 from sightline.nn.aspp import ASPP
 from sightline.nn.conv import conv_norm_act, separable_conv
 from sightline.nn.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, for_channels
-from sightline.ops.resize import Rule, pad_to_multiple, resize, unpad
+from sightline.ops.resize import Rule, pad_to_multiple, resize, top_left
 from sightline.segmentation.answer import LabelMap
 from sightline.segmentation.contract import Scores, Target, decode
 from sightline.segmentation.losses import Criterion
@@ -144,12 +144,13 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, H, W)` pictures in [0, 1], of any size, to `(B, K, H, W)` logits."""
-        x, pads = self.normalize(images, sizes), (0, 0, 0, 0)
+        x = self.normalize(images, sizes)
         if self.grid is not None:
-            x, pads = pad_to_multiple(x, self.grid[0], plus=self.grid[1])
+            x, _ = pad_to_multiple(x, self.grid[0], plus=self.grid[1])
         maps = self.backbone(x)
         y = self.decoder(self.aspp(maps[self.backbone.stages[-1].name]), maps[self.low])
-        return Scores(unpad(resize(self.classifier(y), x.shape[-2:], rule=self.decoder.rule), pads))
+        logits = resize(self.classifier(y), x.shape[-2:], rule=self.decoder.rule)
+        return Scores(logits if self.grid is None else top_left(logits, images.shape[-2:]))
 
     def losses(self, out: Scores, targets: Target) -> dict[str, Tensor]:
         """Learn: the criterion's named terms."""

@@ -43,7 +43,7 @@ from sightline.nn.aspp import PooledNorm
 from sightline.nn.conv import conv_norm_act
 from sightline.nn.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, for_channels
 from sightline.ops.bins import average_bins
-from sightline.ops.resize import Rule, pad_to_multiple, resize, unpad
+from sightline.ops.resize import Rule, pad_to_multiple, resize, top_left
 from sightline.segmentation.answer import LabelMap
 from sightline.segmentation.contract import Scores, Target, decode
 from sightline.segmentation.losses import Criterion
@@ -129,15 +129,18 @@ class PSPNet(nn.Module):
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, H, W)` pictures in [0, 1], of any size, to `(B, K, H, W)` logits."""
-        x, pads = self.normalize(images, sizes), (0, 0, 0, 0)
-        last = self.backbone.stages[-1]
-        if self.ppm.rule == "align_corners":
-            x, pads = pad_to_multiple(x, last.stride, plus=1)
-        maps, size = self.backbone(x), x.shape[-2:]
-        logits = unpad(resize(self.cls(self.ppm(maps[last.name])), size, rule=self.ppm.rule), pads)
-        if self.aux is None or self.aux_stage is None:
-            return Scores(logits)
-        return Scores(logits, (unpad(resize(self.aux(maps[self.aux_stage]), size, rule=self.ppm.rule), pads),))
+        x, last = self.normalize(images, sizes), self.backbone.stages[-1]
+        aligned = self.ppm.rule == "align_corners"
+        if aligned:
+            x, _ = pad_to_multiple(x, last.stride, plus=1)
+        maps, rule = self.backbone(x), self.ppm.rule
+        coarse = [self.cls(self.ppm(maps[last.name]))]
+        if self.aux is not None and self.aux_stage is not None:
+            coarse.append(self.aux(maps[self.aux_stage]))
+        scores = [resize(score, x.shape[-2:], rule=rule) for score in coarse]
+        if aligned:
+            scores = [top_left(score, images.shape[-2:]) for score in scores]
+        return Scores(scores[0], tuple(scores[1:]))
 
     def losses(self, out: Scores, targets: Target) -> dict[str, Tensor]:
         """Learn: the criterion's named terms; the auxiliary head's, times 0.4 as published, are called `aux_...`."""
