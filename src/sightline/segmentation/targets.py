@@ -199,12 +199,14 @@ def _recolour(image: Tensor, strength: float, rng: np.random.Generator) -> Tenso
     Not torchvision's: that cuts floats to [0, 1], which ruins pictures of mean 0 and deviation 1 (`zscore`).
     """
     brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3)).tolist()
-    x = image.float() * brightness
+    x = image.float()
     mean = x.mean()
-    x = (x - mean) * contrast + mean
+    mix = torch.eye(len(x))
     if len(x) == 3:  # bands of a satellite know no saturation
-        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
-        x = grey + (x - grey) * saturation
+        mix = saturation * mix + (1 - saturation) * torch.tensor([0.299, 0.587, 0.114])
+    # All three at once, an affine map of the channels: contrast is around the mean, and grey keeps its sum.
+    offset = (brightness * (1 - contrast) * mean).expand(len(x), 1)
+    x = torch.addmm(offset, contrast * brightness * mix, x.flatten(1)).reshape(image.shape)
     return x.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else x
 
 
