@@ -55,7 +55,7 @@ def deeplab() -> Iterator[Row]:
             names=("optimize", "torchvision eager"),
             difference=f"relative difference {difference:.1e}",
             bar="1.3",
-            repeats=5,
+            repeats=9,
         )
         yield from _bf16(ours, peer, images, expected)
         yield from _onnx(ours, peer, images, expected)
