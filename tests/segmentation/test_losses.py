@@ -282,13 +282,43 @@ def test_loss_words() -> None:
     assert parse_loss("ce") == {"ce": 1.0}
     assert parse_loss(" ce + 0.5*dice ") == {"ce": 1.0, "dice": 0.5}
     assert parse_loss("2 * focal+1e-1*dice") == {"focal": 2.0, "dice": 0.1}
+    assert parse_loss("ce(smoothing=0.1) + 2*tversky( alpha = 0.2, beta=0.8 )") == {
+        "ce(smoothing=0.1)": 1.0,
+        "tversky(alpha=0.2,beta=0.8)": 2.0,
+    }
+
+
+def test_values_in_brackets_reach_the_loss() -> None:
+    logits, labels, _, _ = _case("multi-class", 6)
+    found = Criterion(parse_loss("dice(squared=true,background=false)+0.5*ce(smoothing=0.2)"))(
+        Scores(logits), Target(labels)
+    )
+    assert found["dice"].item() == soft_dice(logits, labels, squared=True, background=False).item()
+    assert found["ce"].item() == 0.5 * cross_entropy(logits, labels, smoothing=0.2).item()
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("dise", "there is no loss 'dise'; choose from ce, dice, focal. Did you mean 'dice'?"),
-        ("ce+", "there is no loss ''; choose from ce, dice, focal."),
+        ("dise", f"there is no loss 'dise'; choose from {', '.join(TERMS)}. Did you mean 'dice'?"),
+        ("ce+", f"there is no loss ''; choose from {', '.join(TERMS)}."),
+        (
+            "ce(gama=2)",
+            "the loss 'ce' has no value 'gama'; it takes smoothing=0.0.",
+        ),
+        (
+            "dice(square=true)",
+            "the loss 'dice' has no value 'square'; it takes squared=false, per_sample=false, background=true, "
+            "smooth=1.0. Did you mean 'squared'?",
+        ),
+        ("dice(squared=2)", "squared=2 of the loss 'dice' must be true or false"),
+        ("tversky(alpha=x)", "alpha=x of the loss 'tversky' must be a number of at least 0"),
+        ("topk(share=3)", "share=3 of the loss 'topk' must be a share from 0 to 1"),
+        ("topk(share=0)", "share=0 of the loss 'topk' must be a share from 0 to 1"),
+        (
+            "dice+dice(smooth=1)+dice",
+            "loss 'dice+dice(smooth=1)+dice' names 'dice' twice; give it one factor, for example 2*dice",
+        ),
         ("x*ce", "loss 'x*ce' is not a sum of terms; write for example ce+0.5*dice"),
         ("ce+ce", "loss 'ce+ce' names 'ce' twice; give it one factor, for example 2*ce"),
         ("-1*ce", "the factor -1 of the loss 'ce' must be a number above 0"),

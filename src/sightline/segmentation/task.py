@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,11 @@ def augment(name: str, size: Sequence[int] | None, values: Mapping[str, Any]) ->
 
 
 def configure(net: Any, *, loss: str, class_weights: Sequence[float] | None) -> None:
-    """Hand the chosen loss to the network, whose `losses` asks its `criterion`."""
+    """Hand the chosen loss to the network, whose `losses` asks its `criterion`; auxiliary heads keep their weight."""
     weights = tuple(class_weights) if class_weights else None
-    net.criterion = Criterion(terms=parse_loss(loss), class_weights=weights)
+    own = getattr(net, "criterion", None)
+    base = own if isinstance(own, Criterion) else Criterion()
+    net.criterion = replace(base, terms=parse_loss(loss), class_weights=weights)
 
 
 def score(

@@ -54,7 +54,7 @@ TRAIN: tuple[Option, ...] = (
     Option("epochs", None, "passes over the training pictures; give this or steps", LEARN),
     Option("batch", None, "pictures a step, over all devices", LEARN),
     Option("lr", None, "highest learning rate", LEARN),
-    Option("loss", None, "ce, dice, focal, or a weighted sum such as ce+0.5*dice", LEARN),
+    Option("loss", None, "ce, dice, lovasz, ... (docs/training.md), or a weighted sum such as ce+0.5*dice(squared=true)", LEARN),
     Option("seed", 0, "all randomness derives from it: same seed, same numbers", LEARN),
     Option("device", "auto", "auto, cpu, cuda, cuda:1 or mps", MACHINE),
     Option("devices", 1, "devices of this machine to train on", MACHINE),
