@@ -1,0 +1,194 @@
+"""Non-maximum suppression: of boxes that overlap, keep the best.
+
+`nms` is the one for everybody: exact, greedy, any number of boxes, a list of indices out. `nms_padded` is the same rule
+with fixed shapes, for networks: it compiles, exports and never asks the device how many boxes are left. `soft_nms`,
+`fast_nms` and `matrix_nms` are three papers' other rules.
+
+Greedy suppression is a fixed point: a box is kept when no kept box of higher rank overlaps it. Starting with all boxes
+and applying that sentence again and again ends in the greedy answer, after as many rounds as the longest chain of boxes
+that each suppress the next; that is a handful, whereas the loop over boxes takes as many steps as there are boxes.
+
+Equal scores: the box that comes first wins, everywhere. Classes are compared, never shifted apart by adding offsets to
+coordinates: offsets eat precision, and in half precision whole classes run into each other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sightline.ops.boxes import iou
+
+BLOCK = 1024
+"""Boxes that `nms` compares with each other at a time: 4 MB of overlaps."""
+
+
+def nms(boxes: Tensor, scores: Tensor, threshold: float, *, labels: Tensor | None = None) -> Tensor:
+    """Indices of the boxes that are kept, best first: a box goes when a better kept one overlaps it by IoU > threshold.
+
+    boxes: `(N, 4)`. scores: `(N,)`. labels: `(N,)`, boxes of different classes do not compete; None: all compete.
+    """
+    order = ranking(scores)
+    boxes = boxes.float()[order]
+    labels = None if labels is None else labels[order]
+    kept = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    for start in range(0, len(order), BLOCK):
+        block = slice(start, start + BLOCK)
+        before = kept[:start].nonzero()[:, 0]
+        for some in before.split(BLOCK):
+            rival = _rivals(boxes[some], boxes[block], _pick(labels, some), _pick(labels, block), threshold)
+            kept[block] &= ~rival.any(0)
+        rival = _rivals(boxes[block], boxes[block], _pick(labels, block), _pick(labels, block), threshold)
+        kept[block] = greedy(rival, kept[block])
+    return order[kept]
+
+
+def _pick(labels: Tensor | None, index: slice | Tensor) -> Tensor | None:
+    return None if labels is None else labels[index]
+
+
+def ranking(scores: Tensor) -> Tensor:
+    """Indices `(..., N)` of scores `(..., N)`, best first, equal ones in their order."""
+    return scores.sort(dim=-1, descending=True, stable=True).indices
+
+
+def _rivals(a: Tensor, b: Tensor, of_a: Tensor | None, of_b: Tensor | None, threshold: float) -> Tensor:
+    """True `(..., N, M)` where a box of `a` would suppress one of `b`."""
+    rival = iou(a, b) > threshold
+    if of_a is not None and of_b is not None:
+        rival = rival & (of_a[..., :, None] == of_b[..., None, :])
+    return rival
+
+
+def greedy(rival: Tensor, valid: Tensor) -> Tensor:
+    """Which boxes the greedy rule keeps: `(..., N)` bool.
+
+    rival: `(..., N, N)` bool, whether the row's box would suppress the column's; rows are sorted, best first.
+    valid: `(..., N)` bool, boxes that take part.
+    """
+    over = torch.triu(rival, diagonal=1).to(torch.float32)
+
+    def once(kept: Tensor) -> Tensor:
+        return valid & ((kept.to(torch.float32)[..., None, :] @ over)[..., 0, :] == 0)
+
+    if torch.compiler.is_compiling():
+        return torch.while_loop(  # one graph, as many rounds as needed
+            lambda kept, before: (kept != before).any(), lambda kept, before: (once(kept), kept.clone()),
+            (once(valid), valid.clone()),
+        )[0]  # fmt: skip
+    if over.is_cuda:
+        return _without_waiting(once, valid)
+    kept, before = once(valid), valid
+    while not torch.equal(kept, before):
+        kept, before = once(kept), kept
+    return kept
+
+
+ROUNDS = 48
+"""Rounds on a GPU, where asking whether anything changed would make the host wait; chains of boxes are far shorter."""
+
+
+def _without_waiting(once, valid: Tensor) -> Tensor:
+    kept = valid
+    for _ in range(ROUNDS):
+        kept = once(kept)
+    return kept
+
+
+def nms_padded(
+    boxes: Tensor, scores: Tensor, threshold: float, *, valid: Tensor, labels: Tensor | None = None, most: int
+) -> tuple[Tensor, Tensor]:
+    """`nms` with fixed shapes: indices `(..., most)`, best first, and how many of them are real, `(...)`.
+
+    boxes: `(..., N, 4)`. scores: `(..., N)`. valid: `(..., N)` bool, boxes that take part. labels: `(..., N)`, boxes of
+    different classes do not compete. Indices beyond the count point at some box and mean nothing; N may be smaller
+    than `most`, which then is N.
+    """
+    order = ranking(scores.float().masked_fill(~valid, -math.inf))
+    sorted_boxes = boxes.gather(-2, order[..., None].expand(*order.shape, 4))
+    sorted_labels = None if labels is None else labels.gather(-1, order)
+    rival = _rivals(sorted_boxes, sorted_boxes, sorted_labels, sorted_labels, threshold)
+    kept = greedy(rival, valid.gather(-1, order))
+    first = first_true(kept, most)
+    return order.gather(-1, first), kept.sum(-1).clamp(max=first.shape[-1])
+
+
+def first_true(flags: Tensor, most: int) -> Tensor:
+    """Positions `(..., min(most, N))` of the true values of `(..., N)`, then of the false ones, each in their order."""
+    return (~flags).to(torch.uint8).sort(dim=-1, stable=True).indices[..., :most]
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    sigma: float = 0.5,
+    threshold: float | None = None,
+    lowest: float = 1e-3,
+    labels: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Indices, best first, and their lowered scores: boxes that overlap a better one lose score instead of going.
+
+    Bodla et al. 2017, arXiv:1704.04503. A box's score is multiplied by exp(-IoU^2 / sigma) for every better box; with
+    `threshold`, the linear form: by 1 - IoU where the IoU is above it. Boxes whose score falls below `lowest` go.
+    """
+    rest = scores.float().clone()
+    overlap = iou(boxes, boxes)
+    if labels is not None:
+        overlap = overlap * (labels[:, None] == labels[None, :])
+    if threshold is None:
+        factor = torch.exp(-(overlap**2) / sigma)
+    else:
+        factor = torch.where(overlap > threshold, 1 - overlap, 1.0)
+    found, final = [], []
+    for _ in range(len(rest)):
+        best = int(rest.argmax())
+        if not rest[best] >= lowest:
+            break
+        found.append(best)
+        final.append(float(rest[best]))
+        rest *= factor[best]
+        rest[found] = -math.inf
+    device = boxes.device
+    return torch.tensor(found, dtype=torch.long, device=device), torch.tensor(final, device=device)
+
+
+def fast_nms(
+    boxes: Tensor, scores: Tensor, threshold: float, *, labels: Tensor | None = None, valid: Tensor | None = None
+) -> Tensor:
+    """True `(..., N)` where a box is kept: no better box at all overlaps it, not even one that is itself suppressed.
+
+    Bolya et al. 2019 (YOLACT, arXiv:1904.02689, section 3.5). boxes: `(..., N, 4)`; scores, labels: `(..., N)`.
+    """
+    order = ranking(scores)
+    boxes = boxes.gather(-2, order[..., None].expand(*order.shape, 4))
+    labels = None if labels is None else labels.gather(-1, order)
+    rival = torch.triu(_rivals(boxes, boxes, labels, labels, threshold), diagonal=1)
+    if valid is not None:
+        rival = rival & valid.gather(-1, order)[..., :, None]
+    kept = ~rival.any(-2)
+    if valid is not None:
+        kept = kept & valid.gather(-1, order)
+    return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def matrix_nms(
+    overlap: Tensor, scores: Tensor, labels: Tensor, *, kernel: str = "gaussian", sigma: float = 2.0
+) -> Tensor:
+    """Lowered scores `(N,)`: each by its worst overlap with a better one of its class, eased where that one is itself
+    overlapped.
+
+    Wang et al. 2020 (SOLOv2, arXiv:2003.10152, section 3.3). overlap: `(N, N)` IoU of masks or boxes, sorted by score,
+    best first, as are scores and labels `(N,)`. kernel: `gaussian` with `sigma`, or `linear`.
+    """
+    overlap = torch.triu(overlap, diagonal=1) * torch.triu(labels[:, None] == labels[None, :], diagonal=1)
+    worst = overlap.amax(0)[:, None]  # of the box that would suppress, with its own betters
+    if kernel == "gaussian":
+        decay = torch.exp(-sigma * overlap**2) / torch.exp(-sigma * worst**2)
+    elif kernel == "linear":
+        decay = (1 - overlap) / (1 - worst)
+    else:
+        raise ValueError(f"matrix_nms has no kernel '{kernel}'; choose gaussian or linear")
+    return scores * decay.amin(0)
