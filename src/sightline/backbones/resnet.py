@@ -63,7 +63,7 @@ class BasicUnit(nn.Module):
         """`(B, C, H, W)` to `(B, width, H / stride, W / stride)`."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return self.relu(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -100,7 +100,7 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return self.relu(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Sequential | None:

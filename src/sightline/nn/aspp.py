@@ -73,5 +73,6 @@ class ASPP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, in, H, W)` to `(B, channels, H, W)`."""
         seen = [conv(x) for conv in self.convs]
-        seen[-1] = seen[-1].expand_as(seen[0])  # (B, channels, 1, 1) everywhere
+        # (B, channels, 1, 1) everywhere; an expanded view has no layout, and the joined map would forget channels-last
+        seen[-1] = torch.zeros_like(seen[0]).add_(seen[-1])
         return self.project(torch.cat(seen, dim=1))
