@@ -6,10 +6,13 @@ depth, width, class count or seed needs no new line here.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ class System:
     learned: network, what it returned, case -> arrays that stand for what it learns from (losses).
     places: the case's name of an array -> our module that gives it. transform: what was done to the public input that
     our network does inside (its `mean` is then among the entry's values). suffix: of the public file.
+    feed: case, `fill.image` -> the pictures and the further inputs of `forward`, where there are any.
+    hooks: case -> {array: (our module, what to make of its output)}, where `places` does not say enough.
     """
 
     entry: Callable[[Case], tuple[str, dict[str, Any]]]
@@ -43,6 +48,8 @@ class System:
     places: Mapping[str, str] = field(default_factory=dict)
     transform: str = "none"
     suffix: str = ".pth"
+    feed: Callable[[Case, Any], tuple[Tensor, dict[str, Tensor]]] | None = None
+    hooks: Callable[[Case], Mapping[str, tuple[str, Callable[[Any], Tensor]]]] = lambda case: {}
 
 
 def shape(case: Case, name: str) -> list[int]:
@@ -266,9 +273,29 @@ SYSTEMS |= {
 }
 
 
+def _families() -> dict[str, System]:
+    """The systems of every `systems_*.py` beside this file, whose function `systems(catalog)` takes this module."""
+    found: dict[str, System] = {}
+    for path in sorted(Path(__file__).parent.glob("systems_*.py")):
+        spec = importlib.util.spec_from_file_location(f"golden_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found |= module.systems(sys.modules[__name__])
+    return found
+
+
+SYSTEMS |= _families()
+
+
+def system_named(words: str) -> System | None:
+    """The system a case names: exactly, or by a pattern (`X3D-* (Feichtenhofer 2020), PySlowFast form`)."""
+    return SYSTEMS.get(words) or next((SYSTEMS[key] for key in SYSTEMS if "*" in key and fnmatchcase(words, key)), None)
+
+
 def known(path: Path) -> bool:
     """Is the case at `path` of a system that is here?"""
-    return json.loads(path.read_text(encoding="utf-8")).get("system") in SYSTEMS
+    return system_named(json.loads(path.read_text(encoding="utf-8")).get("system", "")) is not None
 
 
 def our_module(system: System, array: str) -> str | None:

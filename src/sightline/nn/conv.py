@@ -40,6 +40,19 @@ class FrozenBatchNorm2d(nn.Module):
         return x * scale[:, None, None].to(x.dtype) + shift[:, None, None].to(x.dtype)
 
 
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution whose kernels are brought to mean 0 and variance 1 in each call (Qiao et al., arXiv:1903.10520)."""
+
+    def kernel(self) -> Tensor:
+        """The standardised kernel, of the weight's shape; biased variance, epsilon 1e-5 as Google's."""
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        return (self.weight - mean) * torch.rsqrt(variance + 1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, in, H, W)` to `(B, out, H', W')`."""
+        return self._conv_forward(x, self.kernel(), self.bias)
+
+
 def norm_named(name: NormName, *, eps: float = 1e-5) -> Norm:
     """The norm that a builder's word stands for; `group` has 32 groups, or as many as divide the channels."""
     norms: dict[str, Norm] = {
@@ -111,10 +124,13 @@ def separable_conv(
 def he_init(module: nn.Module, *, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
     """Draw the convolutions of `module` from N(0, 2 / fan), biases 0 (He et al. 2015); norms start at 1 and 0."""
     for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)):
             nn.init.kaiming_normal_(part.weight, mode=mode, nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)) and part.weight is not None:
+        elif (
+            isinstance(part, (nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.InstanceNorm2d, nn.InstanceNorm3d))
+            and part.weight is not None
+        ):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)

@@ -2,8 +2,9 @@
 
 In eval mode a batch norm is a factor and a shift a channel, and so is what a convolution's weight and bias can do.
 Which norm follows which convolution is seen, not guessed from names: one example is sent through, and a pair counts
-when the norm is the only one that ever reads the convolution's output. Convolutions of other types (weight
-standardisation, a parametrised kernel) compute their kernel anew in each call, so they are left alone.
+when the norm is the only one that ever reads the convolution's output. Convolutions of other types (a parametrised
+kernel) compute their kernel anew in each call, so they are left alone; those of standardised kernels become plain
+ones first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from sightline.nn.conv import StandardizedConv2d
 from sightline.ops.tree import named_tensors
 
 Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
@@ -27,12 +29,36 @@ def fold_batch_norm(net: nn.Module, *example: Tensor) -> tuple[nn.Module, int]:
 
     example: the positional arguments of one forward pass.
     """
-    twin = copy.deepcopy(net).eval()
+    twin = fix_kernels(copy.deepcopy(net).eval())
     pairs = _pairs(twin, *example)
     for convolution, norm in pairs.values():
         _fold(convolution, norm)
     _replace(twin, set(pairs))
     return twin, len(pairs)
+
+
+@torch.no_grad()
+def fix_kernels(net: nn.Module) -> nn.Module:
+    """Replace, in `net` itself, convolutions that standardise their kernels by plain ones with the kernel they use."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, StandardizedConv2d):
+                plain = nn.Conv2d(
+                    child.in_channels,
+                    child.out_channels,
+                    child.kernel_size,  # pyright: ignore[reportArgumentType]
+                    child.stride,  # pyright: ignore[reportArgumentType]
+                    child.padding,  # pyright: ignore[reportArgumentType]
+                    child.dilation,  # pyright: ignore[reportArgumentType]
+                    child.groups,
+                    bias=child.bias is not None,
+                    padding_mode=child.padding_mode,
+                    device="meta",
+                )
+                plain.weight = nn.Parameter(child.kernel(), requires_grad=False)
+                plain.bias = child.bias
+                setattr(parent, name, plain.eval())
+    return net
 
 
 def is_batch_norm(module: nn.Module) -> bool:

@@ -186,3 +186,146 @@ MODELS: dict[str, Entry] = {
         f"{_PSPNETS}:pspnet101", "segmentation", _PSPNET, 68_073_706, tiny={**_TINY_RESNET, "channels": 16}
     ),
 }
+
+_SEGNET = "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation (Badrinarayanan et al. 2015)"
+_BAYESIAN = (
+    "Bayesian SegNet: Model Uncertainty in Deep Convolutional Encoder-Decoder Architectures (Kendall et al. 2015)"
+)
+_DECONVNET = "Learning Deconvolution Network for Semantic Segmentation (Noh, Hong & Han 2015)"
+_FARABET = "Learning Hierarchical Features for Scene Labeling (Farabet et al. 2013)"
+_PINHEIRO = "Recurrent Convolutional Neural Networks for Scene Parsing (Pinheiro & Collobert 2014)"
+_SEGNETS = "sightline.segmentation.models.segnet"
+_DECONVNETS = "sightline.segmentation.models.deconvnet"
+_TINY_DECONVNET = {"width": 2, "hidden": 16, "window": 64}
+
+MODELS |= {
+    "segnet": Entry(f"{_SEGNETS}:segnet", "segmentation", _SEGNET, 29_449_355, tiny={"width": 4}),
+    "segnet_basic": Entry(
+        f"{_SEGNETS}:segnet_basic", "segmentation", _SEGNET, 1_416_587, tiny={"width": 6, "depth": 3}
+    ),
+    "segnet_semseg": Entry(f"{_SEGNETS}:segnet_semseg", "segmentation", _SEGNET, 29_455_167, tiny={"width": 4}),
+    "bayesian_segnet": Entry(
+        f"{_SEGNETS}:bayesian_segnet", "segmentation", _BAYESIAN, 29_449_355, tiny={"width": 4, "samples": 3}
+    ),
+    "deconvnet": Entry(
+        f"{_DECONVNETS}:deconvnet",
+        "segmentation",
+        _DECONVNET,
+        251_805_653,
+        inputs=("images", "proposals"),
+        tiny=_TINY_DECONVNET,
+    ),
+    "deconvnet_ensemble": Entry(
+        f"{_DECONVNETS}:deconvnet_ensemble",
+        "segmentation",
+        _DECONVNET,
+        386_295_412,
+        inputs=("images", "proposals"),
+        tiny=_TINY_DECONVNET,
+    ),
+    "farabet": Entry(
+        "sightline.segmentation.models.farabet:farabet",
+        "segmentation",
+        _FARABET,
+        1_223_566,
+        tiny={"maps": (8, 12, 16), "hidden": 16},
+    ),
+    "pinheiro_rcnn": Entry(
+        "sightline.segmentation.models.pinheiro_rcnn:pinheiro_rcnn",
+        "segmentation",
+        _PINHEIRO,
+        98_083,
+        tiny={"widths": (6, 8), "instances": 2},
+    ),
+}
+
+_TRANSUNET = "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation (Chen et al. 2021)"
+_TRANSUNETS = "sightline.segmentation.models.transunet"
+_TINY_VIT = {"channels": 16, "layers": 2, "heads": 2, "hidden": 32, "head_channels": 12, "decoder": (8, 8, 6, 4)}
+_TINY_HYBRID = {**_TINY_VIT, "depths": (1, 1, 2), "width": 4}
+
+MODELS |= {
+    "transunet": Entry(
+        f"{_TRANSUNETS}:transunet",
+        "segmentation",
+        _TRANSUNET,
+        40_197_026,
+        tiny={"backbone": "resnet18", "channels": 16, "layers": 2, "heads": 2, "decoder": (16, 12, 8, 8, 4)},
+    ),
+    "transunet_r50_vit_b16": Entry(
+        f"{_TRANSUNETS}:transunet_r50_vit_b16", "segmentation", _TRANSUNET, 105_277_081, tiny=_TINY_HYBRID
+    ),
+    "transunet_vit_b16": Entry(
+        f"{_TRANSUNETS}:transunet_vit_b16", "segmentation", _TRANSUNET, 91_674_201, tiny=_TINY_VIT
+    ),
+    "transunet_r50_vit_l16": Entry(
+        f"{_TRANSUNETS}:transunet_r50_vit_l16", "segmentation", _TRANSUNET, 324_024_729, tiny=_TINY_HYBRID
+    ),
+}
+
+_UNET3D = "3D U-Net: Learning Dense Volumetric Segmentation from Sparse Annotation (Cicek et al. 2016)"
+_NNUNET = (
+    "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation (Isensee et al. 2021)"
+)
+_SSC = "RGBD Based Dimensional Decomposition Residual Network for 3D Semantic Scene Completion (Li et al. 2019)"
+_UNETS3D = "sightline.segmentation.models.unet3d"
+_NNUNETS = "sightline.segmentation.models.nnunet"
+_VOLUME = Preprocess(intensity="zscore", channels=1, axes=3)
+_TINY_NNUNET = {"features": (4, 6, 8), "strides": (1, 2, 2)}
+
+MODELS |= {
+    "unet3d": Entry(
+        f"{_UNETS3D}:unet3d",
+        "segmentation",
+        _UNET3D,
+        19_069_955,
+        _VOLUME,
+        traits=frozenset({"volume"}),
+        tiny={"width": 4, "pools": (2, (1, 2, 2))},
+    ),
+    "unet3d_valid": Entry(
+        f"{_UNETS3D}:unet3d_valid",
+        "segmentation",
+        _UNET3D,
+        19_069_955,
+        _VOLUME,
+        traits=frozenset({"volume", "unpadded"}),
+        tiny={"width": 4, "depth": 2},
+    ),
+    "unet3d_wolny": Entry(
+        f"{_UNETS3D}:unet3d_wolny",
+        "segmentation",
+        _UNET3D,
+        16_318_756,
+        _VOLUME,
+        traits=frozenset({"volume"}),
+        tiny={"width": 8, "depth": 3, "groups": 4},
+    ),
+    "nnunet_plain_3d": Entry(
+        f"{_NNUNETS}:nnunet_plain_3d",
+        "segmentation",
+        _NNUNET,
+        31_196_399,
+        _VOLUME,
+        traits=frozenset({"volume", "coarse_aux"}),
+        tiny=_TINY_NNUNET,
+    ),
+    "nnunet_plain_2d": Entry(
+        f"{_NNUNETS}:nnunet_plain_2d",
+        "segmentation",
+        _NNUNET,
+        33_474_840,
+        Preprocess(intensity="zscore", channels=1),
+        traits=frozenset({"coarse_aux"}),
+        tiny=_TINY_NNUNET,
+    ),
+    "ddrnet_ssc": Entry(
+        "sightline.segmentation.models.ddrnet_ssc:ddrnet_ssc",
+        "segmentation",
+        _SSC,
+        195_748,
+        inputs=("images", "depth", "position"),
+        traits=frozenset({"scene"}),
+        tiny={"grid": (24, 16, 20), "width": 16},
+    ),
+}

@@ -158,6 +158,8 @@ class KeyMap:
     prefix, container: what `save_weights` puts before every name, and the entry it wraps the tensors in, so that
         the origin's own code opens the file. Reading finds both by itself.
     words: one sentence for whoever asks what this is.
+    lacks: prefixes of our names of parts that files of this origin never hold (the decoder, in a file of a backbone):
+        they keep their fresh values, and the report says so.
 
     Raises UsageError for a malformed row.
     """
@@ -169,6 +171,7 @@ class KeyMap:
     copies: tuple[tuple[str, str], ...] = ()
     prefix: str = ""
     container: str = ""
+    lacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.origin:

@@ -232,7 +232,7 @@ def _fit(
     _spread_over_layers(fit)
     for name in target:
         if name not in read.ours and name not in fit.misshapen and not name.endswith("num_batches_tracked"):
-            if name.startswith(parts.optional) and parts.optional:
+            if name.startswith((*parts.optional, *key_map.lacks)):
                 fit.absent[name] = "the file has no such part"
             else:
                 fit.missing.append(name)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline.ops.resize import resize
+
 Shape = Sequence[int]
 
 
@@ -75,6 +77,14 @@ TRANSPOSED = each("dense transpose", lambda x: x.t(), lambda x: x.t())
 
 #: The first convolution of a network that was fed BGR, for one that is fed RGB.
 BGR = each("BGR to RGB", lambda x: x.flip(1), lambda x: x.flip(1))
+
+
+#: Flax's group norms (1, 1, 1, C) to vectors.
+FLAT = Transform(
+    "flat",
+    lambda tensors, shapes: [x.flatten() for x in tensors],
+    lambda tensors, count: list(tensors),
+)
 
 
 def depthwise(multiplier: int = 1) -> Transform:
@@ -180,3 +190,19 @@ def folded_norm(eps: float) -> Transform:
         return [scale, bias - mean * scale]
 
     return Transform("folded batch norm", read, write)
+
+
+def _positions_in(tensors: Sequence[Tensor], shapes: Sequence[Shape]) -> Sequence[Tensor]:
+    (tokens,), (shape,) = tensors, shapes
+    side = int(tokens.shape[1] ** 0.5)
+    if side * side != tokens.shape[1]:  # a class token stands in front
+        tokens = tokens[:, 1:]
+    grid = tokens.transpose(1, 2).unflatten(2, (side, side))
+    return [grid if side == shape[-1] else resize(grid.float(), shape[-2:], rule="align_corners")]
+
+
+#: The learned positions of tokens (1, N, C), a class token's left out, to a grid (1, C, g, g) resized to our size
+#: (linearly, corners aligned, as Google's and TransUNet's loaders do).
+POSITIONS = Transform(
+    "positions to a grid", _positions_in, lambda tensors, count: [x.flatten(2).transpose(1, 2) for x in tensors]
+)

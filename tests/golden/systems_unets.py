@@ -1,0 +1,67 @@
+"""Golden cases of the U-Net family: which entry, which values, how the public file looks. Merged by `catalog.py`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Case = Mapping[str, Any]
+
+
+def _shape(case: Case, name: str) -> list[int]:
+    return case["schema"][name]
+
+
+def _count(case: Case, pattern: str) -> int:
+    """How many different numbers `pattern`'s group finds at the start of the schema's names."""
+    return len({found[1] for name in case["schema"] if (found := re.match(pattern, name))})
+
+
+def _transunet(case: Case) -> tuple[str, dict[str, Any]]:
+    root = "transformer.embeddings."
+    channels, layers = (
+        _shape(case, root + "position_embeddings")[2],
+        _count(case, r"transformer\.encoder\.layer\.(\d+)\."),
+    )
+    widths = [_shape(case, f"decoder.blocks.{i}.conv1.0.weight")[:2] for i in range(4)]
+    values: dict[str, Any] = {
+        "num_classes": _shape(case, "segmentation_head.0.weight")[0],
+        "image_size": case["config"]["img_size"],
+        "channels": channels,
+        "layers": layers,
+        "hidden": _shape(case, "transformer.encoder.layer.0.ffn.fc1.weight")[0],
+        "head_channels": _shape(case, "decoder.conv_more.0.weight")[0],
+        "decoder": [out for out, _ in widths],
+    }
+    if f"{root}hybrid_model.root.conv.weight" not in case["schema"]:
+        values["in_channels"] = _shape(case, root + "patch_embeddings.weight")[1]
+        return "transunet_vit_b16", values | {"heads": channels // 64}
+    values["width"], values["in_channels"] = _shape(case, f"{root}hybrid_model.root.conv.weight")[:2]
+    body = rf"{re.escape(root)}hybrid_model\.body\.block"
+    values["depths"] = [_count(case, rf"{body}{b}\.unit(\d+)\.") for b in (1, 2, 3)]
+    before = [values["head_channels"], *values["decoder"]]
+    values["skips"] = sum(inside > have for (_, inside), have in zip(widths, before))
+    values["heads"] = channels // 64
+    return "transunet_r50_vit_l16" if channels == 1024 else "transunet_r50_vit_b16", values
+
+
+def systems(catalog: Any) -> dict[str, Any]:
+    """The family's rows, made with the classes of `catalog.py`."""
+    transunet = catalog.System(
+        _transunet,
+        container=lambda tensors: {f"module.{name}": value for name, value in tensors.items()},
+        taps=catalog.KeyMap(
+            "taps",
+            (
+                ("transformer.embeddings.patch_embeddings", "transformer.patch"),
+                ("transformer.encoder", "transformer.encoder"),
+                ("decoder.blocks.{i}", "decoder.steps.{i}"),
+            ),
+        ),
+    )
+    return {
+        "TransUNet R50-ViT-B/16": transunet,
+        "TransUNet R50-ViT-L/16": transunet,
+        "TransUNet ViT-B/16": transunet,
+    }
