@@ -7,6 +7,8 @@ sizes. `predict`, `evaluate` and `compare` take such a file in place of a run.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -229,7 +231,8 @@ def _open_onnx(path: Path) -> tuple[Any, dict[str, Any]]:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints before it raises
+            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map["sightline"])
     except KeyError:
         raise SightlineError(
