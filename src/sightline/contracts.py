@@ -34,14 +34,21 @@ class Preprocess:
         `window(LO, HI)` (clip to LO..HI, scale to 0..1), `percentile(LO, HI)` (the same between two percentiles of the
         picture itself, a channel at a time) or `zscore` (mean 0, standard deviation 1, a channel at a time).
     channels: channels the network takes; grey pictures are repeated to 3, colour ones averaged to 1.
-    resize: `none`, `short(N)`, `long(N)` (that side becomes N pixels) or `exact(H, W)`; answers are mapped back.
+    resize: `none`, `short(N)`, `long(N)` (that side becomes N pixels) or `exact(H, W)`; volumes: `none` or
+        `spacing(Z, Y, X)` (millimetres between voxels); answers are mapped back.
     multiple: the picture is padded at the bottom and right until both sides divide by this.
+    axes: of space that the network reads: 2 (pictures) or 3 (volumes).
+    tile: the size of the pieces it was trained on, an axis; larger volumes are answered in such tiles. Empty: whole.
+    clip: the rule by which frames of a video become a clip, such as `linspace(8, 32)`: see `sightline.action.sampling`.
     """
 
     intensity: str = "dtype_max"
     channels: int = 3
     resize: str = "none"
     multiple: int = 1
+    axes: int = 2
+    tile: tuple[int, ...] = ()
+    clip: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,19 +32,20 @@ if TYPE_CHECKING:
     from sightline.weights.card import Card
 
 FORMATS = {"onnx": ".onnx", "pt2": ".pt2"}
+AXES = {2: ("height", "width"), 3: ("depth", "height", "width")}
 EQUAL = 1e-4
 """Largest relative difference between the network and its file."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A verified file. differences: relative, for each picture size `BxHxW` it was compared at."""
+    """A verified file. differences: relative, for each size `BxHxW` (volumes `BxDxHxW`) it was compared at."""
 
     path: Path
     format: str
     outputs: tuple[str, ...]
     differences: dict[str, float]
-    dynamic: tuple[str, ...]  # axes that take any size: batch, height, width
+    dynamic: tuple[str, ...]  # axes that take any size: batch, height, width; of volumes depth too
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -85,21 +87,21 @@ def export(run: str | Path | Any, to: str | Path) -> Exported:
 def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     """Export, write, open again, compare; see `export`."""
     net = without_learning_parts(net.cpu().eval())
-    sides = [_side(net, card.preprocess, n) for n in (96, 160)]
-    channels = card.preprocess.channels
-    generator = torch.Generator().manual_seed(0)
-    first = torch.rand(2, channels, sides[0], sides[0], generator=generator)
-    second = torch.rand(3, channels, sides[1], sides[0], generator=generator)
+    preprocess, generator = card.preprocess, torch.Generator().manual_seed(0)
+    axes = AXES[preprocess.axes]
+    short, long = (_side(net, preprocess, n) for n in ((96, 160) if len(axes) == 2 else (32, 48)))
+    first = torch.rand(2, preprocess.channels, *[short] * len(axes), generator=generator)
+    second = torch.rand(3, preprocess.channels, long, *[short] * (len(axes) - 1), generator=generator)
     with torch.no_grad():
         names = tuple(named_tensors(net(first)))
-    program, dynamic = _program(net, first)
+    program, dynamic = _program(net, first, axes)
     about = json.dumps(_about(net, card, names, dynamic))
     with replacing(path) as temporary:
         _write(program, temporary, kind, first, names, about, dynamic)
         found = Opened(temporary, kind)
         differences = {}
         for images in (first, second):
-            if set(dynamic) < {"batch", "height", "width"} and images is second:
+            if set(dynamic) < {"batch", *axes} and images is second:
                 images = first[:1] if "batch" in dynamic else first
             size = "x".join(str(n) for n in (len(images), *images.shape[2:]))
             differences[size] = _compare(net, found, images, path)
@@ -170,21 +172,20 @@ def _side(net: nn.Module, preprocess: Preprocess, size: int) -> int:
     return math.ceil(size / preprocess.multiple) * preprocess.multiple
 
 
-def _program(net: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+def _program(
+    net: nn.Module, example: Tensor, axes: Sequence[str]
+) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
     """The exported program and its open axes; a network that bakes its size in keeps only the batch open."""
     from torch.export import Dim
 
+    sides: list[Any] = [Dim.DYNAMIC for _ in axes]
     if hasattr(net, "legal_size"):
         step: int = net.step  # pyright: ignore[reportAssignmentType]
-        sides: list[Any] = [step * Dim("rows"), step * Dim("columns")]
-        if (net.smallest % step) != 0:  # pyright: ignore[reportOperatorIssue]
-            rest: int = net.smallest % step  # pyright: ignore[reportOperatorIssue, reportAssignmentType]
-            sides = [side + rest for side in sides]
-    else:
-        sides = [Dim.DYNAMIC, Dim.DYNAMIC]
+        rest: int = net.smallest % step  # pyright: ignore[reportOperatorIssue, reportAssignmentType]
+        sides = [step * Dim(axis) + rest if rest else step * Dim(axis) for axis in axes]
     flat = Flat(net)
-    tries = (
-        (("batch", "height", "width"), {0: Dim.DYNAMIC, 2: sides[0], 3: sides[1]}),
+    tries: tuple[tuple[tuple[str, ...], dict[int, Any]], ...] = (
+        (("batch", *axes), {0: Dim.DYNAMIC, **dict(enumerate(sides, start=2))}),
         (("batch",), {0: Dim.DYNAMIC}),
         ((), {}),
     )
