@@ -1,16 +1,16 @@
-"""Our scores beside the public packages': wherever a package's call follows the same rule, the number is the same.
+"""Our scores beside the public packages': every call of a case has a policy or a function here that gives its number.
 
-The fast suite runs a copy cut to the calls below; the slow suite every case of metrics in the folder of golden cases
-(`SIGHTLINE_GOLDEN`, or `shared/golden` beside the checkout).
+The fast suite runs a copy; the slow suite every case of metrics in the folder of golden cases (`SIGHTLINE_GOLDEN`, or
+`shared/golden` beside the checkout).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.ops.confusion import confusion_matrix
+from sightline.segmentation import policies as p
 from sightline.segmentation.metrics import SegmentationMetric, SegmentationReport
+from sightline.segmentation.surface_scores import hausdorff, surface_scores
 
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("SIGHTLINE_GOLDEN") or HERE.parents[2] / "shared" / "golden")
@@ -29,102 +30,167 @@ COPY = HERE / "cases" / "metrics" / "metrics.json"
 class Pair:
     """Predictions and labels of a case, scored by us."""
 
-    def __init__(self, prediction: np.ndarray, label: np.ndarray, classes: int) -> None:
-        self.prediction, self.label = torch.from_numpy(prediction), torch.from_numpy(label)
-        metric = SegmentationMetric([str(k) for k in range(classes)])
+    def __init__(self, prediction: np.ndarray, label: np.ndarray, classes: int, ignore: int | None) -> None:
+        labels = torch.from_numpy(label)
+        self.prediction = torch.from_numpy(prediction)
+        self.label = labels if ignore is None else torch.where(labels == ignore, 255, labels)
+        self.classes, self.ignore = classes, ignore
+        self._reports: dict[str | None, SegmentationReport] = {}
+
+    def report(self, policy: str | None = None) -> SegmentationReport:
+        if policy not in self._reports:
+            self._reports[policy] = self._scored(policy)
+        return self._reports[policy]
+
+    def _scored(self, policy: str | None) -> SegmentationReport:
+        metric = SegmentationMetric([str(k) for k in range(self.classes)], policy=policy)
         for i, (said, true) in enumerate(zip(self.prediction, self.label)):
             metric.update(said, true, key=str(i))
-        self.report: SegmentationReport = metric.compute()
-        self.classes = classes
+        return metric.compute()
 
-    def score(self, name: str) -> float:
-        return self.report.metrics[name]
+    @property
+    def ours(self) -> SegmentationReport:
+        return self.report()
 
-    def column(self, name: str) -> list[float]:
-        return [row[name] for row in self.report.per_class.values()]
+    def printed(self, policy: str) -> dict[str, float]:
+        return self.report(policy).metrics
 
-    def column_or_zero(self, name: str) -> list[float]:
-        return np.nan_to_num(self.column(name)).tolist()
+    def column(self, policy: str | None, name: str) -> list[float]:
+        report = self.ours if policy is None else self.report(policy)
+        return [row[name] for row in report.per_class.values()]
 
-    def image_miou(self) -> float | None:
-        """Ours counts a class that was said but not labelled as 0, MONAI leaves it out: where the two must agree."""
-        known = all(
-            set(said[true != 255].unique().tolist()) <= set(true.unique().tolist()) for said, true in self._pairs()
+    @cached_property
+    def counts(self) -> p.Counts:
+        metric = SegmentationMetric([str(k) for k in range(self.classes)])
+        for said, true in zip(self.prediction, self.label):
+            metric.update(said, true)
+        return p.counts_of(metric.cases, self.classes)
+
+    def cases(self, score: Callable[[Any, Any], float]) -> list[list[float]]:
+        """A score of two masks for each case and each class but 0."""
+        return [
+            [score(said == k, true == k) for k in range(1, self.classes)]
+            for said, true in zip(self.prediction, self.label)
+        ]
+
+
+def value_of(pair: Pair, call: str) -> Any:
+    """Our number (or numbers) for a call of a public package, None for a call we know nothing of."""
+    found = re.match(r"(?P<head>[\w.]*?)(?P<name>\w+)\((?P<given>.*)\)(?P<rest>.*)$", call)
+    given = dict(re.findall(r"(\w+)='?([^',)]+)'?", found["given"])) if found else {}
+    if call.startswith("torchmetrics"):
+        return of_torchmetrics(pair, found["name"], given)
+    if call.startswith("segmentation_models"):
+        return of_smp(pair, found["name"], given, found["rest"], found["given"])
+    if call.startswith("monai"):
+        return of_monai(pair, found["name"], given, call)
+    if call.startswith("mmseg"):
+        name = re.findall(r"\[(\w+)\]", call)[-1]
+        if name == "aAcc":
+            return pair.printed("mmseg")["aAcc"]
+        return pair.printed("mmseg")[f"m{name}"] if call.endswith("nanmean") else pair.column("mmseg", name)
+    for words, rule in OTHERS.items():
+        if re.match(words, call):
+            return rule(pair)
+    return None
+
+
+def of_torchmetrics(pair: Pair, name: str, given: dict[str, str]) -> Any:
+    average = given.get("average", "")
+    if name.startswith("Multiclass"):
+        if average == "none" or pair.ignore in range(pair.classes):
+            return p.torchmetrics_classification(pair.counts, name, average, pair.ignore)
+        return pair.printed("torchmetrics")[f"{name}({average})"]
+    background = given["include_background"] == "True"
+    counts = pair.counts if background else pair.counts.foreground
+    if given.get("per_class") == "True":
+        return p.torchmetrics_mean_iou(counts, per_class=True)
+    if average == "none":
+        return p.torchmetrics_dice(counts, "none", given["aggregation_level"])
+    words = [w for w in (average, given.get("aggregation_level"), None if background else "no background") if w]
+    return pair.printed("torchmetrics")[name + (f"({', '.join(words)})" if words else "")]
+
+
+def of_smp(pair: Pair, name: str, given: dict[str, str], rest: str, text: str) -> Any:
+    if name == "get_stats":
+        return getattr(pair.counts, rest[1:3])
+    if "class_weights=all ones" in text:
+        return p.smp_score(pair.counts, name, given["reduction"], class_weights=np.ones(pair.classes))
+    if "zero_division" in given:
+        return p.smp_score(pair.counts, name, given["reduction"], zero_division=float(given["zero_division"]))
+    return pair.printed("smp")[f"{name}({given['reduction']})"]
+
+
+def of_monai(pair: Pair, name: str, given: dict[str, str], call: str) -> Any:
+    spacing = re.search(r"spacing=\[([^\]]+)\]", call)
+    lengths = tuple(float(s) for s in spacing[1].split(",")) if spacing else None
+    if name == "HausdorffDistanceMetric":
+        percentile = None if given["percentile"] == "None" else float(given["percentile"])
+        found = pair.cases(lambda a, b: hausdorff(a, b, percentile=percentile, spacing=lengths))
+        return found if percentile is None else np.where(np.isinf(found), np.nan, found)
+    if name in ("SurfaceDistanceMetric", "SurfaceDiceMetric"):
+        key = {"SurfaceDistanceMetric": "assd", "SurfaceDiceMetric": "surface_dice"}[name]
+        return pair.cases(lambda a, b: getattr(surface_scores(a, b, spacing=lengths), key))
+    background, empty = given["include_background"] == "True", given["ignore_empty"] == "True"
+    if given["reduction"] == "mean":
+        words = ", ".join(
+            w for w in ("" if background else "no background", "" if empty else "ignore_empty=False") if w
         )
-        return self.score("image_miou") if known else None
-
-    def counts(self, what: str) -> list[list[float]]:
-        """True and false positives and negatives, `(images, classes)`, from a confusion matrix an image."""
-        rows = []
-        for said, true in self._pairs():
-            m = confusion_matrix(said, true, self.classes)
-            hit, labelled, answered = m.diagonal(), m.sum(1), m.sum(0)
-            table = {"tp": hit, "fp": answered - hit, "fn": labelled - hit, "tn": m.sum() - labelled - answered + hit}
-            rows.append(table[what].tolist())
-        return rows
-
-    def _pairs(self) -> Any:
-        return zip(self.prediction, self.label)
+        return pair.printed("monai")[name + (f"({words})" if words else "")]
+    table = p.monai_table(pair.counts if background else pair.counts.foreground, name, ignore_empty=empty)
+    return table if given["reduction"] == "none" else p.monai_reduce(table, given["reduction"])
 
 
-RULES: dict[str, Callable[[Pair], Any]] = {
-    r"torchmetrics.*MulticlassJaccardIndex\(.*average='macro'": lambda p: p.score("dataset_miou"),
-    r"torchmetrics.*MulticlassJaccardIndex\(.*average='weighted'": lambda p: p.score("frequency_weighted_iou"),
-    r"torchmetrics.*MulticlassJaccardIndex\(.*average='none'": lambda p: p.column_or_zero("iou"),
-    r"torchmetrics.*MulticlassAccuracy\(.*average='micro'": lambda p: p.score("pixel_accuracy"),
-    r"torchmetrics.*MulticlassAccuracy\(.*average='none'": lambda p: p.column_or_zero("accuracy"),
-    r"torchmetrics.*MulticlassF1Score\(.*average='macro'": lambda p: p.score("dataset_dice"),
-    r"torchmetrics.*MulticlassF1Score\(.*average='none'": lambda p: p.column_or_zero("dice"),
-    r"torchmetrics.*DiceScore\(.*=True, average='macro', aggregation_level='global'": lambda p: p.score("dataset_dice"),
-    r"torchmetrics.*DiceScore\(.*=True, average='none', aggregation_level='global'": lambda p: p.column("dice"),
-    r"mmseg .*\[aAcc\]$": lambda p: p.score("pixel_accuracy"),
-    r"mmseg .*\[IoU\]$": lambda p: p.column("iou"),
-    r"mmseg .*\[IoU\], numpy.nanmean$": lambda p: p.score("dataset_miou"),
-    r"mmseg .*\[(Acc|Recall)\]$": lambda p: p.column("accuracy"),
-    r"mmseg .*\[(Acc|Recall)\], numpy.nanmean$": lambda p: p.score("class_accuracy"),
-    r"mmseg .*\[Dice\]$": lambda p: p.column("dice"),
-    r"mmseg .*\[Dice\], numpy.nanmean$": lambda p: p.score("dataset_dice"),
-    r"mmseg .*\[Precision\]$": lambda p: p.column("precision"),
-    r"hszhao/semseg .*iou_class = ": lambda p: p.column_or_zero("iou"),
-    r"hszhao/semseg mIoU": lambda p: p.score("dataset_miou_absent_zero"),
-    r"hszhao/semseg allAcc": lambda p: p.score("pixel_accuracy"),
-    r"VainF.*\[Overall Acc\]": lambda p: p.score("pixel_accuracy"),
-    r"VainF.*\[Mean Acc\]": lambda p: p.score("class_accuracy"),
-    r"VainF.*\[FreqW Acc\]": lambda p: p.score("frequency_weighted_iou"),
-    r"VainF.*\[Mean IoU\]": lambda p: p.score("dataset_miou"),
-    r"jfzhang95.*\.Pixel_Accuracy\(": lambda p: p.score("pixel_accuracy"),
-    r"jfzhang95.*\.Pixel_Accuracy_Class\(": lambda p: p.score("class_accuracy"),
-    r"jfzhang95.*\.Mean_Intersection_over_Union\(": lambda p: p.score("dataset_miou"),
-    r"jfzhang95.*\.Frequency_Weighted_Intersection_over_Union\(": lambda p: p.score("frequency_weighted_iou"),
-    r"monai.*MeanIoU\(include_background=True, reduction='mean', ignore_empty=True": Pair.image_miou,
-    r"segmentation_models_pytorch.*get_stats.*\[tp\]": lambda p: p.counts("tp"),
-    r"segmentation_models_pytorch.*get_stats.*\[fp\]": lambda p: p.counts("fp"),
-    r"segmentation_models_pytorch.*get_stats.*\[fn\]": lambda p: p.counts("fn"),
-    r"segmentation_models_pytorch.*get_stats.*\[tn\]": lambda p: p.counts("tn"),
-    r"segmentation_models.*iou_score\(.*'macro', zero_division=0": lambda p: p.score("dataset_miou_absent_zero"),
+def _medpy(percentile: float | None, spacing: tuple[float, ...] | None = None) -> Callable[[Pair], Any]:
+    def score(a: Any, b: Any) -> float:
+        found = hausdorff(a, b, percentile=percentile, pooled=True, spacing=spacing)
+        return float("nan") if found == float("inf") else found  # medpy raises there
+
+    return lambda pair: pair.cases(score)
+
+
+def _transunet(index: int) -> Callable[[Pair], Any]:
+    def tables(pair: Pair) -> Any:
+        pooled = np.array(pair.cases(lambda a, b: surface_scores(a, b).hd95_pooled))
+        return p.transunet_tables(pair.counts.foreground, pooled)[index]
+
+    return tables
+
+
+OTHERS: dict[str, Callable[[Pair], Any]] = {
+    r"hszhao/semseg .*iou_class = ": lambda c: np.nan_to_num(c.column(None, "iou")),
+    r"hszhao/semseg mIoU": lambda c: c.ours.metrics["dataset_miou_absent_zero"],
+    r"hszhao/semseg mAcc": lambda c: np.nan_to_num(c.column(None, "accuracy")).mean(),
+    r"hszhao/semseg allAcc": lambda c: c.ours.metrics["pixel_accuracy"],
+    r"(VainF.*\[Overall Acc\]|jfzhang95.*\.Pixel_Accuracy\()": lambda c: c.ours.metrics["pixel_accuracy"],
+    r"(VainF.*\[Mean Acc\]|jfzhang95.*\.Pixel_Accuracy_Class\()": lambda c: c.ours.metrics["class_accuracy"],
+    r"(VainF.*\[FreqW Acc\]|jfzhang95.*\.Frequency_W)": lambda c: c.ours.metrics["frequency_weighted_iou"],
+    r"(VainF.*\[Mean IoU\]|jfzhang95.*\.Mean_Intersection)": lambda c: c.ours.metrics["dataset_miou"],
+    r"Beckschen/TransUNet calculate.*Dice": _transunet(0),
+    r"Beckschen/TransUNet calculate.*HD95": _transunet(1),
+    r"Beckschen/TransUNet testing mean Dice per organ": lambda c: c.column("transunet", "mean_dice")[1:],
+    r"Beckschen/TransUNet testing mean HD95 per organ": lambda c: c.column("transunet", "mean_hd95")[1:],
+    r"Beckschen/TransUNet testing performance": lambda c: c.printed("transunet")["performance (mean Dice)"],
+    r"Beckschen/TransUNet testing mean_hd95": lambda c: c.printed("transunet")["mean_hd95"],
+    r"medpy.*\.dc ": lambda c: p.nnunet_table(c.counts.foreground, "Dice"),
+    r"medpy.*\.hd95, voxelspacing \(2.5, 1.0, 0.75\)": _medpy(95, (2.5, 1.0, 0.75)),
+    r"medpy.*\.hd95 ": _medpy(95),
+    r"medpy.*\.hd ": _medpy(None),
+    r"medpy.*\.assd ": lambda c: np.where(np.isinf(a := c.cases(lambda x, y: surface_scores(x, y).assd)), np.nan, a),
+    r"nnunetv2 compute_metrics \[Dice\]": lambda c: p.nnunet_table(c.counts.foreground, "Dice"),
+    r"nnunetv2 compute_metrics \[IoU\]": lambda c: p.nnunet_table(c.counts.foreground, "IoU"),
+    r"nnunetv2 mean \[Dice\]": lambda c: c.column("nnunet", "Dice")[1:],
+    r"nnunetv2 mean \[IoU\]": lambda c: c.column("nnunet", "IoU")[1:],
+    r"nnunetv2 foreground_mean \[Dice\]": lambda c: c.printed("nnunet")["foreground_mean Dice"],
+    r"nnunetv2 foreground_mean \[IoU\]": lambda c: c.printed("nnunet")["foreground_mean IoU"],
 }  # fmt: skip
-"""A call of a public package -> our score by the same rule."""
-
-OURS = {
-    "pixel_accuracy",
-    "class_accuracy",
-    "dataset_miou",
-    "dataset_miou_absent_zero",
-    "frequency_weighted_iou",
-    "dataset_dice",
-    "image_miou",
-}
+"""Calls without keyword arguments in their words -> our number."""
 
 
 def cases() -> list[Path]:
     """Every case of metrics in the folder of golden cases."""
     found = sorted(FOLDER.glob("**/*.json"))
-    return [p for p in found if json.loads(p.read_text(encoding="utf-8")).get("system") == "segmentation metrics"]
-
-
-def rule_of(call: str) -> Callable[[Pair], Any] | None:
-    """Our score for `call`, or None when we have none by its rule."""
-    return next((rule for words, rule in RULES.items() if re.match(words, call)), None)
+    return [q for q in found if json.loads(q.read_text(encoding="utf-8")).get("system") == "segmentation metrics"]
 
 
 def check(path: Path) -> dict[str, set[str]]:
@@ -133,63 +199,35 @@ def check(path: Path) -> dict[str, set[str]]:
     compared: dict[str, set[str]] = {}
     with np.load(path.with_suffix(".npz")) as arrays:
         for name, values in case["values"].items():
-            label = arrays[f"label_{name}"]
-            if label.ndim != 3:
-                continue  # volumes are scored by other rules
             counted = next(int(found[1]) for call in values if (found := re.search(r"num_classes=(\d+)", call)))
-            pair = Pair(arrays[f"prediction_{name}"], label, counted)
+            ignored = next((int(f[1]) for call in values if (f := re.search(r"ignore_index=(-?\d+)", call))), None)
+            pair = Pair(arrays[f"prediction_{name}"], arrays[f"label_{name}"], counted, ignored)
             compared[name] = {call for call, value in values.items() if _agrees(pair, call, value, case["tolerance"])}
     return compared
 
 
 def _agrees(pair: Pair, call: str, value: Any, tolerance: float) -> bool:
-    rule = rule_of(call)
-    ours = None if rule is None else rule(pair)
+    ours = value_of(pair, call)
     if ours is None:
         return False
-    expected = np.array(value, dtype=np.float64)  # null becomes NaN
+    expected = np.array(value, dtype=np.float64)  # null becomes NaN, "inf" infinite
     found = np.array(ours, dtype=np.float64).reshape(expected.shape)
+    if call.startswith("medpy.metric.binary.dc"):
+        expected, found = np.nan_to_num(expected), np.nan_to_num(found)  # two empty masks: NaN or 0, by numpy's age
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected), err_msg=call)
-    largest = float(np.nanmax(np.abs(expected), initial=0.0))
-    difference = float(np.nanmax(np.abs(found - expected), initial=0.0))
+    np.testing.assert_array_equal(np.isinf(found), np.isinf(expected), err_msg=call)
+    known = np.isfinite(expected)
+    largest = float(np.abs(expected[known]).max(initial=0.0))
+    difference = float(np.abs(found[known] - expected[known]).max(initial=0.0))
     assert difference <= tolerance * largest, f"{call}: ours {ours}, theirs {value}"
     return True
 
 
 def test_copy() -> None:
     compared = check(COPY)
-    unused = [c for name in compared for c in json.loads(COPY.read_text())["values"][name] if c not in compared[name]]
-    assert not unused
-    assert len(compared["a"]) >= 36 and len(compared["b"]) >= 33
-    for package in ("torchmetrics", "mmseg", "hszhao/semseg", "VainF", "jfzhang95", "segmentation_models_pytorch"):
-        assert all(any(call.startswith(package) for call in calls) for calls in compared.values()), package
-    assert any(call.startswith("monai") for call in compared["a"])
-
-
-def test_every_score_has_a_public_twin() -> None:
-    """No score of ours is left without a public call that checks it."""
-
-    class Asked(Pair):
-        def __init__(self) -> None:
-            self.names: set[str] = set()
-
-        def score(self, name: str) -> float:
-            self.names.add(name)
-            return math.nan
-
-        def column(self, name: str) -> list[float]:
-            return []
-
-        def counts(self, what: str) -> list[list[float]]:
-            return []
-
-        def _pairs(self) -> Any:
-            return []
-
-    asked = Asked()
-    for rule in RULES.values():
-        rule(asked)
-    assert asked.names == OURS
+    values = json.loads(COPY.read_text())["values"]
+    assert {name: set(calls) for name, calls in values.items()} == compared
+    assert sum(map(len, compared.values())) >= 240
 
 
 @pytest.mark.slow
@@ -200,5 +238,7 @@ def test_cases() -> None:
     assert found, f"no case of metrics among the golden cases at {FOLDER}"
     for path in found:
         compared = check(path)
+        values = json.loads(path.read_text())["values"]
         print(f"{path.name}: {', '.join(f'{len(calls)} calls on pair {name}' for name, calls in compared.items())}")
-        assert all(len(calls) >= 20 for calls in compared.values())
+        unknown = [call for name, calls in values.items() for call in calls if call not in compared[name]]
+        assert not unknown, f"{path.name}: no rule for {unknown}"

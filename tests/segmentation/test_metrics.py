@@ -72,7 +72,11 @@ def test_every_score_equals_a_count_of_sets(seed: int, classes: int, absent: int
     predictions, labels = _maps(seed, classes, present=max(1, classes - absent))
     found = _metric(predictions, labels, classes).compute().metrics
     one_by_one = [_slow(p[None], t[None], classes)["dataset_miou"] for p, t in zip(predictions, labels)]
-    expected = _slow(predictions, labels, classes) | {"image_miou": _mean(one_by_one)}
+    dice = [_slow(p[None], t[None], classes)["dataset_dice"] for p, t in zip(predictions, labels)]
+    expected = _slow(predictions, labels, classes) | {
+        "image_miou": _mean([v for v in one_by_one if not math.isnan(v)]),
+        "case_dice": _mean([v for v in dice if not math.isnan(v)]),
+    }
     assert found == pytest.approx(expected, nan_ok=True)
 
 

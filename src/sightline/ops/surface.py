@@ -97,7 +97,7 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 def _distances(of: NDArray[np.bool_], to: NDArray[np.bool_], scale: tuple[float, ...]) -> NDArray[np.float64]:
     """From each pixel of `of` to the nearest of `to`: 0 where they coincide, a search in a tree for the others."""
     from scipy.ndimage import distance_transform_edt
-    from scipy.spatial import cKDTree
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     where, away = np.flatnonzero(of), of & ~to
     if not to.any():
