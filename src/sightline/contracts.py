@@ -34,7 +34,9 @@ class Preprocess:
         `window(LO, HI)` (clip to LO..HI, scale to 0..1), `percentile(LO, HI)` (the same between two percentiles of the
         picture itself, a channel at a time) or `zscore` (mean 0, standard deviation 1, a channel at a time).
     channels: channels the network takes; grey pictures are repeated to 3, colour ones averaged to 1.
-    resize: `none`, `short(N)`, `long(N)` (that side becomes N pixels) or `exact(H, W)`; volumes: `none` or
+    resize: `none`, `short(N)`, `long(N)` (that side becomes N pixels), `within(N, M)` (the shorter side becomes N
+        unless the longer would pass M), `torchvision(N, M)` (the same, lengths rounded down, without anti-aliasing, as
+        torchvision's detectors resize inside) or `exact(H, W)`; volumes: `none` or
         `spacing(Z, Y, X)` (millimetres between voxels); answers are mapped back.
     multiple: the picture is padded at the bottom and right until both sides divide by this.
     axes: of space that the network reads: 2 (pictures) or 3 (volumes).

@@ -71,7 +71,8 @@ def test_the_folder_holds_cases_of_systems_that_are_here(
 def check(path: Path, folder: Path) -> None:
     """Run one case: parameters, file, loader, every array."""
     case, expected = fill.load(path)
-    system = catalog.SYSTEMS[case["system"]]
+    system = catalog.system_named(case["system"])
+    assert system is not None
     name, values = system.entry(case)
     net = create(name, **{"mean": None, **values}).eval()  # the stored inputs went in as they are
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == case["parameters"]
@@ -88,9 +89,13 @@ def check(path: Path, folder: Path) -> None:
     file.unlink()
     assert not (report.missing or report.unexpected or report.reinitialised or report.adapted), str(report)
 
-    assert case["input"]["transform"] == system.transform
-    images = torch.from_numpy(fill.image(case["input"]["seed"], tuple(case["input"]["shape"])))
-    found = answers(net, images, system, case)
+    extra: dict[str, Tensor] = {}
+    if system.feed is None:
+        assert case["input"]["transform"] == system.transform
+        images = torch.from_numpy(fill.image(case["input"]["seed"], tuple(case["input"]["shape"])))
+    else:
+        images, extra = system.feed(case, fill.image)
+    found = answers(net, images, extra, system, case)
     for name, about in case["outputs"].items():
         if name not in found and about.get("optional"):
             continue
@@ -99,7 +104,9 @@ def check(path: Path, folder: Path) -> None:
         compare(name, sliced(whole, about.get("slice")), expected[name], about.get("tolerance", case["tolerance"]))
 
 
-def answers(net: nn.Module, images: Tensor, system: Any, case: dict[str, Any]) -> dict[str, Tensor]:
+def answers(
+    net: nn.Module, images: Tensor, extra: dict[str, Tensor], system: Any, case: dict[str, Any]
+) -> dict[str, Tensor]:
     """Everything of a case that our network can give: its outputs, and the maps in its middle that have a name."""
     found: dict[str, Tensor] = {}
     handles = []
@@ -108,11 +115,14 @@ def answers(net: nn.Module, images: Tensor, system: Any, case: dict[str, Any]) -
         if place is not None:
             keep = lambda module, inputs, out, name=name: found.update({name: out.clone()})  # noqa: E731
             handles.append(net.get_submodule(place).register_forward_hook(keep))
+    for name, (place, view) in system.hooks(case).items():
+        look = lambda module, inputs, out, name=name, view=view: found.update({name: view(out).clone()})  # noqa: E731
+        handles.append(net.get_submodule(place).register_forward_hook(look))
     with torch.inference_mode():
-        out = net(images)
-    for handle in handles:
-        handle.remove()
-    arrays = system.arrays(out) | system.learned(net, out, case)
+        out = net(images, **extra)
+        for handle in handles:
+            handle.remove()
+        arrays = system.arrays(out) | system.learned(net, out, case)
     return found | arrays | {f"{name}_corner": array for name, array in arrays.items()}
 
 

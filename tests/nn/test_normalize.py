@@ -1,5 +1,7 @@
 """The first layer: statistics, colour order, what lies outside a picture."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -61,3 +63,14 @@ def test_wrong_counts_are_said() -> None:
         Normalize((0.1, 0.2), (1.0,))
     with pytest.raises(UsageError, match="std above 0"):
         Normalize((0.1,), (0.0,))
+
+
+def test_clips_and_volumes_are_cut_along_the_axes_that_sizes_count() -> None:
+    x = torch.rand(2, 2, 4, 5, 6) + 1
+    found = Normalize((0.5, 0.25), (0.5, 2.0))(x, torch.tensor([[5, 6], [3, 4]]))
+    volume = Normalize((0.5, 0.25), (0.5, 2.0))(x, torch.tensor([[4, 5, 6], [2, 3, 4]]))
+    for b, c, z, i, j in itertools.product(range(2), range(2), range(4), range(5), range(6)):
+        value = (float(x[b, c, z, i, j]) - (0.5, 0.25)[c]) / (0.5, 2.0)[c]
+        plane = b == 0 or (i < 3 and j < 4)
+        assert float(found[b, c, z, i, j]) == pytest.approx(value if plane else 0.0, abs=1e-6)
+        assert float(volume[b, c, z, i, j]) == pytest.approx(value if plane and (b == 0 or z < 2) else 0.0, abs=1e-6)

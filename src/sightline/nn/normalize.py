@@ -44,10 +44,14 @@ class Normalize(nn.Module):
         self.register_buffer("std", None if columns is None else columns[1].clone(), persistent=False)
 
     def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """`(B, C, H, W)` pictures in [0, 1] and their valid heights and widths `(B, 2)` to the network's input."""
+        """`(B, C, *space)` in [0, 1] to the network's input: pictures, clips and volumes alike.
+
+        sizes: `(B, n)`, the valid lengths of the last n axes: height and width, of clips too; of volumes all three.
+        """
         x = images
         if self.mean is not None and self.std is not None:
-            x = (x - self.mean) / self.std
+            columns = (-1, *[1] * (x.ndim - 2))
+            x = (x - self.mean.view(columns)) / self.std.view(columns)
         if self.bgr:
             x = x.flip(1)
         if sizes is not None:
@@ -56,10 +60,19 @@ class Normalize(nn.Module):
 
 
 def inside(sizes: Tensor, images: Tensor) -> Tensor:
-    """True at the pixels of `(B, C, H, W)` padded `images` that lie within `sizes` `(B, 2)`; shape `(B, 1, H, W)`."""
-    rows = torch.arange(images.shape[-2], device=images.device) < sizes[:, :1]  # (B, H)
-    columns = torch.arange(images.shape[-1], device=images.device) < sizes[:, 1:]  # (B, W)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
+    """True at the places of padded `(B, C, *space)` `images` that lie within `sizes` `(B, n)` along the last n axes.
+
+    Shape `(B, 1, *space)`, with 1 for the axes that are not counted (the frames of a clip).
+    """
+    space, counted = images.ndim - 2, sizes.shape[1]
+    found: Tensor | None = None
+    for axis in range(space - counted, space):
+        column = axis - (space - counted)
+        within = torch.arange(images.shape[2 + axis], device=images.device) < sizes[:, column : column + 1]  # (B, N)
+        within = within[(slice(None), None, *[slice(None) if k == axis else None for k in range(space)])]
+        found = within if found is None else found & within
+    assert found is not None
+    return found
 
 
 def for_channels(

@@ -187,7 +187,9 @@ MODELS: dict[str, Entry] = {
     ),
 }
 
-_SEGNET = "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation (Badrinarayanan et al. 2015)"
+_SEGNET = (
+    "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation (Badrinarayanan et al. 2015)"
+)
 _BAYESIAN = (
     "Bayesian SegNet: Model Uncertainty in Deep Convolutional Encoder-Decoder Architectures (Kendall et al. 2015)"
 )
@@ -271,7 +273,7 @@ _SSC = "RGBD Based Dimensional Decomposition Residual Network for 3D Semantic Sc
 _UNETS3D = "sightline.segmentation.models.unet3d"
 _NNUNETS = "sightline.segmentation.models.nnunet"
 _VOLUME = Preprocess(intensity="zscore", channels=1, axes=3)
-_TINY_NNUNET = {"features": (4, 6, 8), "strides": (1, 2, 2)}
+_TINY_NNUNET = {"features": (8, 12, 12, 16), "strides": (1, 2, 2, 2)}
 
 MODELS |= {
     "unet3d": Entry(
@@ -327,5 +329,30 @@ MODELS |= {
         inputs=("images", "depth", "position"),
         traits=frozenset({"scene"}),
         tiny={"grid": (24, 16, 20), "width": 16},
+    ),
+}
+
+_ATTENTION = "Attention U-Net: Learning Where to Look for the Pancreas (Oktay et al. 2018)"
+_ATTENTIONS = "sightline.segmentation.models.attention_unet"
+
+MODELS |= {
+    "attention_unet": Entry(f"{_ATTENTIONS}:attention_unet", "segmentation", _ATTENTION, 34_878_638, tiny={"width": 4}),
+    "attention_unet_3d": Entry(
+        f"{_ATTENTIONS}:attention_unet_3d",
+        "segmentation",
+        _ATTENTION,
+        6_473_322,
+        _VOLUME,
+        traits=frozenset({"volume"}),
+        tiny={"width": 2},
+    ),
+    "attention_unet_3d_single": Entry(
+        f"{_ATTENTIONS}:attention_unet_3d_single",
+        "segmentation",
+        _ATTENTION,
+        6_214_151,
+        _VOLUME,
+        traits=frozenset({"volume"}),
+        tiny={"width": 2},
     ),
 }
