@@ -6,7 +6,7 @@
 
 File number N is made from N alone: a good file of kind N mod kinds, with a few bytes, numbers or words changed. A child
 process opens it; the parent watches. A finding is any exception but `SightlineError`, a sentence of more than one line,
-an answer that takes over 10 seconds, a process of over 2 GB or that dies, and a file that starts a program, opens a
+an answer that takes over 10 seconds of computing, a process of over 2 GB or that dies, and a file that starts a program, opens a
 connection or writes outside its folder. Exit code 1 when there is a finding.
 """
 
@@ -23,6 +23,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ from pathlib import Path
 import numpy as np
 
 SECONDS, MEGABYTES = 10.0, 2000.0
+WAIT = 240.0  # seconds by the clock until a process that does not even compute is given up
 LARGEST = 2**24  # pixels that a picture may promise
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.connect")
 ODD = ("null", "true", "-1", "0", "1e999", "NaN", "1" + "0" * 30, '""', '"../../x"', "[]", "{}", "[[]]", '"\\u0000"')
@@ -312,12 +314,14 @@ def child(pipe: Connection, good: dict[str, Files], numbers: range, kinds: list[
         pipe.send((number, "begin", kind))
         verdict, events[:] = "answered", []
         watched[0] = True
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of this process alone, however busy the machine is
         try:
             knock(kind, folder, name)
         except SightlineError as error:
             verdict = "refused" if "\n" not in str(error) and len(str(error)) < 2000 else f"says too much: {error}"
         except BaseException as error:
             verdict = f"{type(error).__name__}: {error}"
+        signal.setitimer(signal.ITIMER_PROF, 0)
         watched[0] = False
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         if events:
@@ -342,18 +346,21 @@ def pour(numbers: range, good: dict[str, Files], kinds: list[str], place: Path) 
         process = context.Process(target=child, args=(theirs, good, range(at, numbers.stop), kinds, str(place)))
         process.start()
         theirs.close()
-        begun, limit, kind = time.monotonic(), 120.0, "start"  # the first imports take a while
+        begun, limit, kind = time.monotonic(), WAIT, "start"  # the first imports take a while
         while True:
             try:
                 number, what, words = (
                     ours.recv() if ours.poll(max(0.0, limit - (time.monotonic() - begun))) else (0, "", "")
                 )
             except EOFError:
-                findings.append(f"file {at} ({kind}): the process died with {process.exitcode}")
+                process.join()
+                how = f"it computed for over {SECONDS:.0f} s" if process.exitcode == -signal.SIGPROF else "it died"
+                findings.append(f"file {at} ({kind}): {how} ({process.exitcode})")
+                print(findings[-1], flush=True)
                 at += 1
                 break
             if what == "begin":
-                begun, kind, at, limit = time.monotonic(), words, number, SECONDS
+                begun, kind, at, limit = time.monotonic(), words, number, WAIT
             elif what == "end":
                 longest = max(longest, time.monotonic() - begun)
                 verdict = words if words in ("answered", "refused") else "finding"
@@ -361,7 +368,7 @@ def pour(numbers: range, good: dict[str, Files], kinds: list[str], place: Path) 
                 if verdict == "finding":
                     findings.append(f"file {number} ({kind}): {words}")
                     print(findings[-1], flush=True)
-                at, begun, limit = number + 1, time.monotonic(), 60.0
+                at, begun, limit = number + 1, time.monotonic(), WAIT
                 if at % 1000 == 0:
                     print(f"{at} of {numbers.stop} files, {len(findings)} findings", flush=True)
                 if "grew to" in words:
@@ -371,7 +378,7 @@ def pour(numbers: range, good: dict[str, Files], kinds: list[str], place: Path) 
             elif what == "ready":
                 begun = time.monotonic()
             else:
-                findings.append(f"file {at} ({kind}): no answer after {SECONDS:.0f} s")
+                findings.append(f"file {at} ({kind}): no answer after {WAIT:.0f} s")
                 print(findings[-1], flush=True)
                 at += 1
                 break
