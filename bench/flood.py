@@ -6,8 +6,8 @@
 
 File number N is made from N alone: a good file of kind N mod kinds, with a few bytes, numbers or words changed. A child
 process opens it; the parent watches. A finding is any exception but `SightlineError`, a sentence of more than one line,
-an answer that takes over 10 seconds of computing, a process of over 2 GB or that dies, and a file that starts a program, opens a
-connection or writes outside its folder. Exit code 1 when there is a finding.
+an answer that takes over 10 seconds of computing, a process of over 2 GB or that dies, and a file that starts a
+program, opens a connection or writes outside its folder. Exit code 1 when there is a finding.
 """
 
 from __future__ import annotations
