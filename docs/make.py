@@ -8,8 +8,8 @@ A file in `docs/results/` holds one result, or a list of them:
 
     system    the entry's name
     what      `difference` (largest difference of an output from the public implementation's, relative to its largest
-              value), `speed` (time of the public implementation / ours, above 1 is faster), or the name of a score,
-              also as "SCORE on DATA"
+              value), `speed` (time of the public implementation / ours, above 1 is faster), `export` (largest relative
+              difference of an exported file), or the name of a score, also as "SCORE on DATA"
     value     the number
     command   what to type to get it again
     seed data split seconds machine date        how, on what, how long, where, when
@@ -38,6 +38,7 @@ BEGIN = "<!-- systems: written by docs/make.py -->"
 END = "<!-- systems end -->"
 NEEDED = ("system", "what", "value", "command", "date")
 BLANK = ""
+NO_SCORES = ("difference", "speed", "export")
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,12 @@ def _result(row: Mapping[str, Any], source: str) -> Result:
 
 
 def readme_table(entries: Mapping[str, Entry]) -> str:
-    """The short table: name, paper, parameters, published weights."""
-    rows = [
-        (
-            f"`{name}`",
-            entry.paper,
-            f"{entry.parameters / 1e6:.1f} M",
-            ", ".join(f"`{w.name}`" for w in entry.weights),
-        )
-        for name, entry in entries.items()
-    ]
-    return table(("system", "paper", "parameters", "weights by name"), rows, right=(2,))
+    """The short table, a row a paper: what it is called, and the names of its systems."""
+    papers: dict[tuple[str, str], list[str]] = {}
+    for name, entry in entries.items():
+        papers.setdefault((entry.task, entry.paper), []).append(name)
+    rows = [(task, paper, " ".join(f"`{name}`" for name in names)) for (task, paper), names in papers.items()]
+    return table(("task", "paper", "systems"), rows)
 
 
 def systems_page(entries: Mapping[str, Entry], results: Sequence[Result]) -> str:
@@ -114,13 +110,15 @@ def systems_page(entries: Mapping[str, Entry], results: Sequence[Result]) -> str
         "- **difference**: the largest difference of an output from that implementation's, on the same input and"
         " weights, relative to the output's largest value;\n"
         "- **score here**: on pictures not trained on, from random weights unless the details below say otherwise;\n"
-        "- **speed**: time of the public implementation divided by ours, side by side: above 1, ours is faster.",
+        "- **speed**: time of the public implementation divided by ours, side by side: above 1, ours is faster;\n"
+        "- **export**: the axes of any size in its `.pt2` and ONNX files, which `python bench/exports.py` wrote and"
+        " compared.",
     ]
     for task in dict.fromkeys(entry.task for entry in entries.values()):
         rows = [_row(name, entry, results) for name, entry in entries.items() if entry.task == task]
-        head = ("system", "paper", "parameters", "public checkpoints", "difference", "score here", "speed")
+        head = ("system", "paper", "parameters", "public checkpoints", "difference", "score here", "speed", "export")
         parts += [f"## {task.capitalize()}", table(head, rows, right=(2,))]
-    scores = [r for r in results if r.what not in ("difference", "speed")]
+    scores = [r for r in results if r.what not in NO_SCORES]
     others = [r for r in results if r.what in ("difference", "speed")]
     if scores:
         parts += ["## Scores, and how to get them again", _scores(scores)]
@@ -140,10 +138,9 @@ def _row(name: str, entry: Entry, results: Sequence[Result]) -> tuple[str, ...]:
         f"{entry.parameters:,}",
         "<br>".join(dict.fromkeys(loads)),
         f"{max(r.value for r in differences):.1e}" if differences else BLANK,
-        "<br>".join(
-            f"{r.score} {r.value:.3f} ({r.detail('data')})" for r in own if r.what not in ("difference", "speed")
-        ),
+        "<br>".join(f"{r.score} {r.value:.3f} ({r.detail('data')})" for r in own if r.what not in NO_SCORES),
         "<br>".join(f"{r.value:.2f} x {r.detail('peer')}" for r in own if r.what == "speed"),
+        "<br>".join(f"any {r.detail('any') or 'nothing'}" for r in own if r.what == "export"),
     )
 
 

@@ -70,8 +70,8 @@ def test_results_fill_their_cells_and_blanks_stay_blank(make, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(close))
     page = make.systems_page(catalogue(), make.read_results(tmp_path))
     rows = {line.split("`")[1]: line for line in page.partition("## Scores")[0].splitlines() if line.startswith("| `")}
-    assert "| someone/unet | 2.0e-06 | foreground_dice 0.750 (dots) | 1.25 x someone/unet |" in rows["unet"]
-    assert rows["fcn8s"].endswith("|  |  |  |  |")
+    assert "| someone/unet | 2.0e-06 | foreground_dice 0.750 (dots) | 1.25 x someone/unet |  |" in rows["unet"]
+    assert rows["fcn8s"].endswith("|  |  |  |  |  |")
     assert "0.5000" not in page, "the newer result replaces the older"
     assert "otsu: 0.6" in page
 

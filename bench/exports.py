@@ -1,0 +1,84 @@
+"""Export every entry to both formats and verify the files; writes `docs/results/exports.json`.
+
+    python bench/exports.py                 every entry of every room, at the small values of its catalogue line
+    python bench/exports.py --only pspnet   entries whose name holds a word; the other rows stay as they are
+    python bench/exports.py --full          at the builder's own values (minutes, and gigabytes)
+
+`export` itself opens each file again and compares it at two batch and picture sizes; what is written is the largest
+relative difference and the axes that take any size. Exit code 1 when an entry did not export.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline.errors import SightlineError
+from sightline.files import write_text
+from sightline.verbs.export import FORMATS, export
+from sightline.verbs.models import catalogue, create
+from sightline.weights.card import Card
+
+OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "exports.json"
+
+
+def measure(name: str, *, full: bool) -> dict[str, Any]:
+    """One entry in both formats, as a row of the results; raises `SightlineError` when it does not export."""
+    entry = catalogue()[name]
+    torch.manual_seed(0)
+    net = create(name, **({} if full else entry.tiny)).eval()
+    for tensor in net.state_dict().values():  # scores that begin at zero would agree with any file
+        if tensor.is_floating_point() and not tensor.any():
+            tensor.normal_(0, 0.1)
+    card = Card(model=name, task=entry.task, preprocess=entry.preprocess)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [export((net, card), Path(folder) / f"net{suffix}") for suffix in FORMATS.values()]
+    return {
+        "system": name,
+        "what": "export",
+        "value": max(difference for one in found for difference in one.differences.values()),
+        "command": f"python bench/exports.py --only {name}{' --full' if full else ''}",
+        "date": date.today().isoformat(),
+        "formats": ", ".join(one.format for one in found),
+        "sizes": ", ".join(dict.fromkeys(size for one in found for size in one.differences)),
+        "any": ", ".join(axis for axis in found[0].dynamic if all(axis in one.dynamic for one in found)),
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}",
+    }
+
+
+def main() -> int:
+    """Export, say, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a word in the entry's name")
+    parser.add_argument("--full", action="store_true", help="at the builder's own values")
+    options = parser.parse_args()
+    names = [name for name in catalogue() if options.only in name]
+    if not names:
+        parser.error(f"no entry's name holds '{options.only}'")
+    rows = {row["system"]: row for row in (json.loads(OUT.read_text()) if OUT.exists() else [])}
+    failed = 0
+    for name in names:
+        begun = time.monotonic()
+        try:
+            rows[name] = measure(name, full=options.full)
+            words = f"{rows[name]['value']:.1e}, any {rows[name]['any']}"
+        except SightlineError as error:
+            rows.pop(name, None)
+            failed, words = failed + 1, f"NOT EXPORTED: {error}"
+        print(f"{name}: {words} ({time.monotonic() - begun:.0f} s)", flush=True)
+        known = [rows[key] for key in catalogue() if key in rows]
+        write_text(OUT, json.dumps(known, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
