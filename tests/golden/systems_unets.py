@@ -46,6 +46,26 @@ def _transunet(case: Case) -> tuple[str, dict[str, Any]]:
     return "transunet_r50_vit_l16" if channels == 1024 else "transunet_r50_vit_b16", values
 
 
+def _attention_2d(case: Case) -> tuple[str, dict[str, Any]]:
+    width, in_channels = _shape(case, "Conv1.conv.0.weight")[:2]
+    return "attention_unet", {
+        "num_classes": _shape(case, "Conv_1x1.weight")[0],
+        "in_channels": in_channels,
+        "width": width,
+        "depth": _count(case, r"Conv(\d+)\.conv"),
+    }
+
+
+def _attention_3d(case: Case) -> tuple[str, dict[str, Any]]:
+    width, in_channels = _shape(case, "conv1.conv1.0.weight")[:2]
+    single = "attentionblock2.gate_block_2.theta.weight" not in case["schema"]
+    return "attention_unet_3d_single" if single else "attention_unet_3d", {
+        "num_classes": _shape(case, "final.weight")[0],
+        "in_channels": in_channels,
+        "width": width,
+    }
+
+
 def systems(catalog: Any) -> dict[str, Any]:
     """The family's rows, made with the classes of `catalog.py`."""
     transunet = catalog.System(
@@ -60,7 +80,23 @@ def systems(catalog: Any) -> dict[str, Any]:
             ),
         ),
     )
+    attention_2d = catalog.System(
+        _attention_2d,
+        taps=catalog.KeyMap(
+            "taps",
+            (("Conv{i+1}", "levels.{i}"), ("Att{5-i}", "gates.{i}"), ("Att{5-i}.psi", "gates.{i}.psi")),
+        ),
+    )
+    attention_3d = catalog.System(
+        _attention_3d,
+        taps=catalog.KeyMap(
+            "taps",
+            (("gating", "gating"), ("attentionblock{4-i}", "gates.{i}"), ("up_concat{4-i}", "ups.{i}")),
+        ),
+    )
     return {
+        "Attention U-Net 2D (LeeJunHyun)": attention_2d,
+        "Attention U-Net 3D (official)": attention_3d,
         "TransUNet R50-ViT-B/16": transunet,
         "TransUNet R50-ViT-L/16": transunet,
         "TransUNet ViT-B/16": transunet,

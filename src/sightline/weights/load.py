@@ -96,7 +96,8 @@ def load_weights(
     (`.safetensors` of `save_weights` say their layout themselves).
 
     head: prefixes of our names of the layers whose first dimension is the number of classes. When the file was made
-        for another number, all but these layers are loaded. Default: `net.HEAD`, or none.
+        for another number, all but these layers are loaded. Default: `net.HEAD`, or none. Those of them whose inputs
+        are scores too stand in `net.READS_SCORES`.
     stem: our names of the weights that see the picture; adapted when the file has another number of input channels
         (mean over the channels, repeated, with the sum kept). Default: `net.STEM`, or the first convolution.
     optional: prefixes of our names of parts a file or a network may lack (an auxiliary head). Default: `net.OPTIONAL`.
@@ -283,7 +284,8 @@ def _other_classes(net: nn.Module, name: str, value: Tensor, place: Tensor) -> b
     differ = {dim for dim in range(value.ndim) if value.shape[dim] != place.shape[dim]}
     layer = net.get_submodule(name.rpartition(".")[0])
     transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
-    return differ <= ({0, 1} if transposed else {0})
+    both = transposed or name.startswith(tuple(getattr(net, "READS_SCORES", ("-",))))
+    return differ <= ({0, 1} if both else {0})
 
 
 def _other_inputs(value: Tensor, place: Tensor) -> bool:
