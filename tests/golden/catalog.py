@@ -38,6 +38,8 @@ class System:
     our network does inside (its `mean` is then among the entry's values). suffix: of the public file.
     feed: case, `fill.image` -> the pictures and the further inputs of `forward`, where there are any.
     hooks: case -> {array: (our module, what to make of its output)}, where `places` does not say enough.
+    run: network, case, its arrays, `fill` -> every array of the case by name, for systems whose cases are more than one
+    pass (two stages, raw pictures, losses); the other ways to name arrays are then not asked.
     """
 
     entry: Callable[[Case], tuple[str, dict[str, Any]]]
@@ -50,6 +52,7 @@ class System:
     suffix: str = ".pth"
     feed: Callable[[Case, Any], tuple[Tensor, dict[str, Tensor]]] | None = None
     hooks: Callable[[Case], Mapping[str, tuple[str, Callable[[Any], Tensor]]]] = lambda case: {}
+    run: Callable[[Any, Case, Mapping[str, np.ndarray], Any], dict[str, Tensor]] | None = None
 
 
 def shape(case: Case, name: str) -> list[int]:

@@ -121,6 +121,20 @@ def test_rules_read_spaces_signs_and_decimals() -> None:
     assert target_size((5, 5), "exact(4 ,6)") == (4, 6)
 
 
+def test_short_side_unless_the_long_one_passes() -> None:
+    assert target_size((480, 640), "within(800, 1333)") == (800, 1067)
+    assert target_size((480, 640), "torchvision(800, 1333)") == (800, 1066)
+    assert target_size((300, 900), "within(800, 1333)") == (444, 1333)
+
+
+def test_torchvisions_detectors_resize_without_anti_aliasing() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    seen = prepare(image, Preprocess(resize="torchvision(17, 60)"))
+    whole = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    expected = torch.nn.functional.interpolate(whole, size=(17, 21), mode="bilinear")[0]
+    assert torch.allclose(seen.pixels, expected, atol=1e-6) and seen.valid == (17, 21)
+
+
 def test_sizes_keep_their_proportion() -> None:
     assert target_size((100, 200), "none") == (100, 200)
     assert target_size((100, 200), "short(50)") == (50, 100)

@@ -72,6 +72,14 @@ class Detections:
             keypoints=None if self.keypoints is None else self.keypoints[index],
         )
 
+    def to(self, device: torch.device | str) -> Detections:
+        """The same with its tensors on `device`; masks stay where they are."""
+        points = None if self.keypoints is None else self.keypoints.to(device)
+        return replace(
+            self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device),
+            keypoints=points,
+        )  # fmt: skip
+
     def above(self, score: float) -> Detections:
         """Those with at least this score."""
         return self[self.scores >= score]

@@ -11,6 +11,7 @@ looks. This file reads those rules and applies them; everything here works on on
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.ops.resize import pad_to_multiple, resize
 
 INTENSITY = {"dtype_max": 0, "window": 2, "percentile": 2, "zscore": 0}  # rule: how many numbers it takes
-RESIZE = {"none": 0, "short": 1, "long": 1, "exact": 2}
+RESIZE = {"none": 0, "short": 1, "long": 1, "exact": 2, "within": 2, "torchvision": 2}
 
 SAMPLE = 4_000_000  # statistics of a larger picture are taken from a regular grid of about so many pixels
 
@@ -64,7 +65,8 @@ def prepare(image: np.ndarray, preprocess: Preprocess) -> Prepared:
     pixels = match_channels(intensity(image, preprocess.intensity), preprocess.channels)
     original = (image.shape[0], image.shape[1])
     valid = target_size(original, preprocess.resize)
-    padded, _ = pad_to_multiple(resize_pixels(pixels, valid)[None], preprocess.multiple)
+    pixels = resize_by_rule(pixels, valid, preprocess.resize)
+    padded, _ = pad_to_multiple(pixels[None], preprocess.multiple)
     return Prepared(padded[0], original, valid)
 
 
@@ -159,8 +161,23 @@ def target_size(size: tuple[int, int], rule: str) -> tuple[int, int]:
         return (height, width)
     if name == "exact":
         return (numbers[0], numbers[1])
-    factor = numbers[0] / (min(height, width) if name == "short" else max(height, width))
+    if name in ("within", "torchvision"):
+        factor = min(numbers[0] / min(height, width), numbers[1] / max(height, width))
+        if name == "torchvision":
+            return (max(1, math.floor(height * factor)), max(1, math.floor(width * factor)))
+    else:
+        factor = numbers[0] / (min(height, width) if name == "short" else max(height, width))
     return (max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+def resize_by_rule(x: Tensor, size: tuple[int, int], rule: str) -> Tensor:
+    """A picture `(C, h, w)` at the size that `target_size` found for it; with anti-aliasing but for `torchvision`.
+
+    torchvision's detectors resize inside, as floats in [0, 1] and without anti-aliasing; their weights expect that.
+    """
+    if _resize_rule(rule)[0] == "torchvision" and tuple(x.shape[1:]) != tuple(size):
+        return resize(as_float(x)[None], size)[0]
+    return resize_pixels(x, size)
 
 
 def resize_pixels(x: Tensor, size: tuple[int, int]) -> Tensor:

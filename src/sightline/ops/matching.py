@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from sightline.ops.boxes import iou
+
+Rescue = Literal["none", "own", "theirs"]
 
 BACKGROUND = -1
 BETWEEN = -2
@@ -13,14 +17,23 @@ BETWEEN = -2
 
 
 def match(
-    truth: Tensor, boxes: Tensor, *, valid: Tensor, high: float, low: float, rescue: bool, plus_one: bool = False
+    truth: Tensor,
+    boxes: Tensor,
+    *,
+    valid: Tensor,
+    high: float,
+    low: float,
+    rescue: Rescue = "none",
+    least: float = 0.0,
+    plus_one: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """For every box: the index of its true box, `BACKGROUND` or `BETWEEN`; and the index of its best, whatever the IoU.
 
     truth: `(..., G, 4)`; valid: `(..., G)` bool, which of them are no padding. boxes: `(..., N, 4)`. Both answers are
     `(..., N)` int64. A box belongs to its best true box from an IoU of `high` on and is background below `low`.
-    rescue: a true box's best boxes (all that share its highest IoU, if it is above 0) belong to their own best true box
-    even below `high` (torchvision's, detectron2's and mmdet's "low quality matches"; Faster R-CNN, section 3.1.2).
+    rescue: what becomes of a true box's best boxes (all that share its highest IoU, if that is above 0 and at least
+    `least`) where they are below `high` (Faster R-CNN, section 3.1.2): `none`; they belong to their `own` best true box
+    (torchvision, detectron2); or to that true box, the last one that claims them, even above `high` (`theirs`: mmdet).
     """
     if truth.shape[-2] == 0:
         none = torch.full(boxes.shape[:-1], BACKGROUND, dtype=torch.long, device=boxes.device)
@@ -28,10 +41,15 @@ def match(
     overlap = iou(truth, boxes, plus_one=plus_one).masked_fill(~valid[..., None], -1.0)  # (..., G, N)
     best, index = overlap.max(dim=-2)
     found = index.masked_fill(best < high, BETWEEN).masked_fill(best < low, BACKGROUND)
-    if rescue:
+    if rescue != "none":
         highest = overlap.amax(dim=-1, keepdim=True)
-        saved = ((overlap == highest) & (highest > 0) & valid[..., None]).any(dim=-2)
-        found = torch.where(saved, index, found)
+        claims = (overlap == highest) & (highest > 0) & (highest >= least) & valid[..., None]
+        if rescue == "theirs":
+            row = torch.arange(truth.shape[-2], device=truth.device)[:, None]
+            claimed = torch.where(claims, row, -1).amax(dim=-2)
+            found = torch.where(claimed >= 0, claimed, found)
+        else:
+            found = torch.where(claims.any(dim=-2), index, found)
     return found, index
 
 

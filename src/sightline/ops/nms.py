@@ -38,9 +38,9 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, *, labels: Tensor | Non
         block = slice(start, start + BLOCK)
         before = kept[:start].nonzero()[:, 0]
         for some in before.split(BLOCK):
-            rival = _rivals(boxes[some], boxes[block], _pick(labels, some), _pick(labels, block), threshold)
+            rival = rivals(boxes[some], boxes[block], threshold, _pick(labels, some), _pick(labels, block))
             kept[block] &= ~rival.any(0)
-        rival = _rivals(boxes[block], boxes[block], _pick(labels, block), _pick(labels, block), threshold)
+        rival = rivals(boxes[block], boxes[block], threshold, _pick(labels, block), _pick(labels, block))
         kept[block] = greedy(rival, kept[block])
     return order[kept]
 
@@ -54,7 +54,7 @@ def ranking(scores: Tensor) -> Tensor:
     return scores.sort(dim=-1, descending=True, stable=True).indices
 
 
-def _rivals(a: Tensor, b: Tensor, of_a: Tensor | None, of_b: Tensor | None, threshold: float) -> Tensor:
+def rivals(a: Tensor, b: Tensor, threshold: float, of_a: Tensor | None = None, of_b: Tensor | None = None) -> Tensor:
     """True `(..., N, M)` where a box of `a` would suppress one of `b`."""
     rival = iou(a, b) > threshold
     if of_a is not None and of_b is not None:
@@ -109,7 +109,7 @@ def nms_padded(
     order = ranking(scores.float().masked_fill(~valid, -math.inf))
     sorted_boxes = boxes.gather(-2, order[..., None].expand(*order.shape, 4))
     sorted_labels = None if labels is None else labels.gather(-1, order)
-    rival = _rivals(sorted_boxes, sorted_boxes, sorted_labels, sorted_labels, threshold)
+    rival = rivals(sorted_boxes, sorted_boxes, threshold, sorted_labels, sorted_labels)
     kept = greedy(rival, valid.gather(-1, order))
     first = first_true(kept, most)
     return order.gather(-1, first), kept.sum(-1).clamp(max=first.shape[-1])
@@ -165,7 +165,7 @@ def fast_nms(
     order = ranking(scores)
     boxes = boxes.gather(-2, order[..., None].expand(*order.shape, 4))
     labels = None if labels is None else labels.gather(-1, order)
-    rival = torch.triu(_rivals(boxes, boxes, labels, labels, threshold), diagonal=1)
+    rival = torch.triu(rivals(boxes, boxes, threshold, labels, labels), diagonal=1)
     if valid is not None:
         rival = rival & valid.gather(-1, order)[..., :, None]
     kept = ~rival.any(-2)

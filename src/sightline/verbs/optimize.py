@@ -67,7 +67,7 @@ def optimize(
     if compile:
         twin = torch.compile(twin, dynamic=True)
         done.append("compiled")
-    for name in ("margin", "legal_size"):
+    for name in ("margin", "legal_size", "multilabel"):
         if hasattr(net, name) and twin is not inner:
             setattr(twin, name, getattr(net, name))
     difference = largest_difference(net(example), twin(example))
@@ -97,9 +97,8 @@ def without_learning_parts(net: nn.Module) -> nn.Module:
     """The network without the parts it names in `OPTIONAL` (auxiliary heads): the same object when it has none."""
     import copy
 
-    names = [
-        name.rstrip(".") for name in getattr(net, "OPTIONAL", ()) if getattr(net, name.rstrip("."), None) is not None
-    ]
+    named = (name.rstrip(".") for name in getattr(net, "OPTIONAL", ()))
+    names = [name for name in named if isinstance(getattr(net, name, None), nn.Module)]
     if not names:
         return net
     twin = copy.copy(net)

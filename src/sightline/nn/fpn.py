@@ -1,0 +1,67 @@
+"""Feature pyramid: the meaning of the deep maps at the resolution of the fine ones.
+
+Paper: Feature Pyramid Networks for Object Detection (Lin et al. 2016, arXiv:1612.03144), figure 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.nn.conv import Norm, conv_norm_act
+
+Extra = Literal["none", "pool", "last_output", "last_input"]
+
+
+class FPN(nn.Module):
+    """Maps of a backbone, fine to coarse, to maps of one width at the same strides, and coarser ones.
+
+    in_channels, strides: of the maps it is given. norm: after every convolution but the extra ones.
+    extra: `none`; `pool`, one more level, every second place of the last (Faster and Mask R-CNN); or two more levels by
+    3x3 convolutions of stride 2, the first on the last output (`last_output`: P6 from P5) or on the backbone's last map
+    (`last_input`: P6 from C5, RetinaNet's paper), the second after a ReLU, unless `relu` is off (mmdet).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        *,
+        strides: Sequence[int],
+        extra: Extra = "none",
+        relu: bool = True,
+        norm: Norm | None = None,
+    ) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv_norm_act(n, channels, 1, norm=norm, act=None) for n in in_channels)
+        self.output = nn.ModuleList(conv_norm_act(channels, channels, norm=norm, act=None) for _ in in_channels)
+        self.channels, self.extra, self.relu = channels, extra, relu
+        self.coarse = nn.ModuleList()
+        more = {"none": 0, "pool": 1, "last_output": 2, "last_input": 2}[extra]
+        if more == 2:
+            first = in_channels[-1] if extra == "last_input" else channels
+            self.coarse.extend(nn.Conv2d(n, channels, 3, 2, 1) for n in (first, channels))
+        self.strides = (*strides, *(strides[-1] * 2 ** (i + 1) for i in range(more)))
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_uniform_(part.weight, a=1)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """`(B, C_l, H_l, W_l)` a level, fine to coarse, to `(B, channels, H_l, W_l)`, and the extra levels."""
+        above = self.lateral[-1](maps[-1])
+        found = [self.output[-1](above)]
+        for i in range(len(maps) - 2, -1, -1):
+            here = self.lateral[i](maps[i])
+            above = here + F.interpolate(above, size=here.shape[-2:], mode="nearest")
+            found.insert(0, self.output[i](above))
+        if self.extra == "pool":
+            found.append(F.max_pool2d(found[-1], 1, 2))
+        elif self.extra != "none":
+            x = self.coarse[0](maps[-1] if self.extra == "last_input" else found[-1])
+            found += [x, self.coarse[1](F.relu(x) if self.relu else x)]
+        return found
