@@ -63,22 +63,33 @@ def test_one_answer_a_voxel_of_the_coarse_grid() -> None:
         ddrnet_ssc(grid=(10, 12, 12))
 
 
-def test_learns_two_scenes_by_heart_and_every_parameter_does() -> None:
-    torch.manual_seed(5)  # tiny streams of other seeds may begin dead: no norm, plain ReLU
+def taught() -> tuple[DDRNet, Tensor, dict[str, Tensor], Target]:
+    """A network (of other seeds some streams begin dead: plain ReLU, no norm), two scenes and their labels."""
+    torch.manual_seed(5)
     net, (images, inputs) = ddrnet_ssc(**TINY).train(), scene()
     labels = torch.zeros(2, 5, 4, 6, dtype=torch.long)
     labels[0, :, 3], labels[1, 2:4, 1:3, 2:5], labels[:, 0] = 1, 2, IGNORE
+    return net, images, inputs, Target(labels)
+
+
+def test_every_parameter_learns() -> None:
+    net, images, inputs, target = taught()
+    torch.stack(list(net.losses(net(images, **inputs), target).values())).sum().backward()
+    assert not [k for k, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+@pytest.mark.slow
+def test_learns_two_scenes_by_heart() -> None:
+    net, images, inputs, target = taught()
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     first = last = 0.0
-    for step in range(120):
+    for step in range(100):
         optimiser.zero_grad()
-        loss = torch.stack(list(net.losses(net(images, **inputs), Target(labels)).values())).sum()
+        loss = torch.stack(list(net.losses(net(images, **inputs), target).values())).sum()
         loss.backward()
-        if step == 0:
-            assert not [k for k, p in net.named_parameters() if p.grad is None or not p.grad.any()]
         optimiser.step()
         first, last = (loss.item() if step == 0 else first), loss.item()
-    assert last < 0.35 * first
+    assert last < 0.4 * first
 
 
 def test_weights_go_out_and_come_back(tmp_path: Any) -> None:
