@@ -81,7 +81,7 @@ def test_what_json_says() -> None:
     assert LabelMap(_labels(10, 20, 2)).pixels == {"0": 100, "1": 100}
     several = torch.zeros(2, 4, 4, dtype=torch.uint8)
     several[1, :2] = 1
-    assert LabelMap(several, ("a", "b")).pixels == {"a": 0, "b": 8}
+    assert LabelMap(several, ("a", "b"), multilabel=True).pixels == {"a": 0, "b": 8}
 
 
 def test_a_notebook_gets_the_picture_itself() -> None:

@@ -17,7 +17,7 @@ from sightline.segmentation.calibration import Reliability
 from sightline.segmentation.judges import Rand
 from sightline.segmentation.metrics import SegmentationMetric
 from sightline.segmentation.policies import POLICIES
-from sightline.segmentation.segments import grow, regions, v_info, v_rand
+from sightline.segmentation.segments import regions, thinned, uphill, v_info, v_rand
 from sightline.segmentation.surface_scores import (
     NAMES,
     average_surface_distance,
@@ -125,16 +125,30 @@ def test_v_rand_and_v_info_equal_sums_over_pairs(seed: int, cells: int) -> None:
     assert v_rand(truth, truth) == pytest.approx(1) and v_info(truth, truth) == pytest.approx(1)
 
 
-def test_regions_touch_by_faces_and_grow_until_they_meet() -> None:
+def test_regions_touch_by_faces_and_take_the_nearest_pixels() -> None:
     mask = np.array([[1, 1, 0, 1], [0, 0, 1, 0]], bool)
     assert len(np.unique(regions(mask))) == 4
-    markers = np.zeros((1, 7), np.int32)
-    markers[0, 0], markers[0, 6] = 1, 2
-    ridge = np.array([[0, 0.1, 0.2, 0.3, 0.9, 0.3, 0]])
-    assert grow(markers, ridge)[0, [1, 2, 3, 5]].tolist() == [1, 1, 1, 2]
-    inside = np.array([[1, 1, 0, 0, 0, 1, 1]], bool)
-    assert grow(markers, ridge, inside)[0].tolist() == [1, 1, 0, 0, 0, 2, 2]
-    assert not grow(markers * 0, ridge).any()
+    cells = np.array([[1, 0, 0, 0, 0, 1]], bool)
+    assert thinned(cells).tolist() == [[1, 1, 1, 2, 2, 2]]
+    assert not thinned(cells & False).any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), shape=st.sampled_from([(5, 6), (1, 9), (3, 4, 3)]), levels=st.sampled_from([3, 99]))
+def test_every_pixel_climbs_to_its_peak(seed: int, shape: tuple[int, ...], levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, parts = rng.integers(0, levels, shape).astype(float), rng.integers(0, 3, shape).astype(np.int32)
+    found = uphill(height, parts)
+    flat = {at: n for n, at in enumerate(np.ndindex(shape))}
+
+    def climb(at: tuple[int, ...]) -> tuple[int, ...]:
+        around = [tuple(a + o for a, o in zip(at, offset)) for offset in product((-1, 0, 1), repeat=len(shape))]
+        around = [q for q in around if q in flat and parts[q] == parts[at]]
+        best = max(around, key=lambda q: (height[q], flat[q]))
+        return at if best == at else climb(best)
+
+    for at in np.ndindex(shape):
+        assert found[at] == flat[climb(at) if parts[at] else at]
 
 
 def test_the_best_threshold_counts() -> None:

@@ -14,6 +14,7 @@ OnError = Annotated[Literal["stop", "skip"], Parameter(help="at a file that cann
 _TILE = "side of the tiles a picture is cut into, 0: never; when open: only pictures above 4 megapixels"
 _OVERLAP = "share of a tile that neighbours have in common"
 _FLIPS = "views that are averaged: none, h (mirrored) or hv (upside down too)"
+_POLICY = "whose rules: mmseg, torchmetrics, monai, smp, nnunet or transunet; our own when open"
 _SCALES = "sizes that are averaged, relative to the picture's own, such as 0.75,1,1.25"
 
 
@@ -60,6 +61,8 @@ def evaluate(
     overlap: Annotated[float, Parameter(help=_OVERLAP)] = 0.5,
     flips: Annotated[str, Parameter(help=_FLIPS)] = "none",
     scales: Annotated[str, Parameter(help=_SCALES)] = "1",
+    policy: Annotated[str | None, Parameter(help=_POLICY)] = None,
+    metrics: Annotated[str, Parameter(help="scores that cost more, such as hd95,boundary_f1,v_rand,ece")] = "",
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     on_error: OnError = "stop",
     json: Json = False,
@@ -71,7 +74,8 @@ def evaluate(
         with Ticker() as tick:
             return verbs.evaluate(
                 run, data, split=split, format=format, val=val, seed=seed, tile=tile, overlap=overlap, flips=flips,
-                scales=numbers("scales", scales), device=device, on_error=on_error, progress=tick,
+                scales=numbers("scales", scales), policy=policy, metrics=metrics, device=device, on_error=on_error,
+                progress=tick,
             )  # fmt: skip
 
     answer(work, as_json=json)

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from sightline.datasets.by_class import class_folders
 from sightline.datasets.camvid import NAME as CAMVID_NAME
 from sightline.datasets.folders import files, subfolders
+from sightline.datasets.multilabel import homes
 from sightline.datasets.pairs import MULTIPAGE, branches
 from sightline.datasets.table import find_table
 from sightline.media.image import is_image
+from sightline.media.video import is_video
 
 
 def detect(root: Path) -> tuple[str, str]:
@@ -19,6 +22,28 @@ def detect(root: Path) -> tuple[str, str]:
         if reason := rule(root):
             return name, reason
     return "", ""
+
+
+def detect_objects(root: Path) -> tuple[str, str]:
+    """The same for folders of pictures with objects."""
+    for name, rule in (("voc", _voc_objects), ("coco", _coco_objects)):
+        if reason := rule(root):
+            return name, reason
+    return "", ""
+
+
+def _voc_objects(root: Path) -> str:
+    from sightline.datasets.voc_objects import home_in
+
+    home = home_in(root)
+    return "it has Annotations/ with an .xml a picture" if home is not None else ""
+
+
+def _coco_objects(root: Path) -> str:
+    from sightline.datasets.coco_objects import find_annotations
+
+    found = find_annotations(root)
+    return f"{found[0][0].name} has COCO's images, annotations and categories" if found else ""
 
 
 def _names(root: Path) -> set[str]:
@@ -110,6 +135,11 @@ def _stack(root: Path) -> str:
     return ""
 
 
+def _multilabel(root: Path) -> str:
+    found = homes(root)
+    return f"{found[0].masks.relative_to(root).as_posix()}/ holds a folder of masks for each class" if found else ""
+
+
 def _pairs(root: Path) -> str:
     found = branches(root) if root.is_dir() else []
     for images, labels in ((b.images, b.labels) for b in found if b.labels is not None):
@@ -118,6 +148,14 @@ def _pairs(root: Path) -> str:
         if any(is_image(f) for f in files(images)) or subfolders(images):
             return f"it has {images.relative_to(root).as_posix()}/ beside {labels.relative_to(root).as_posix()}/"
     return ""
+
+
+def _clips_by_class(root: Path) -> str:
+    return "it holds a folder of videos for each class" if class_folders(root, is_video) else ""
+
+
+def _pictures_by_class(root: Path) -> str:
+    return "it holds a folder of pictures for each class" if class_folders(root, is_image) else ""
 
 
 _RULES: tuple[tuple[str, Callable[[Path], str]], ...] = (
@@ -129,8 +167,11 @@ _RULES: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("camvid", _camvid),
     ("coco", _coco),
     ("cvat", _cvat),
+    ("clips_by_class", _clips_by_class),
     ("table", _table),
     ("labelme", _labelme),
     ("stack", _stack),
+    ("multilabel", _multilabel),
     ("pairs", _pairs),
+    ("pictures_by_class", _pictures_by_class),
 )

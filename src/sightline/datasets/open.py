@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.datasets.class_files import asked_colours, read_json, read_names
-from sightline.datasets.detect import detect
+from sightline.datasets.detect import detect, detect_objects
 from sightline.datasets.folders import exists, natural, split_name, subfolders
 from sightline.datasets.records import DataSet
 from sightline.datasets.splits import Val, apply_splits, counts
@@ -19,6 +19,9 @@ FORMATS: dict[str, str] = {
     "pairs": "sightline.datasets.pairs:read_pairs",
     "instances": "sightline.datasets.pairs:read_instances",
     "stack": "sightline.datasets.pairs:read_stack",
+    "multilabel": "sightline.datasets.multilabel:read_multilabel",
+    "clips_by_class": "sightline.datasets.by_class:read_clips_by_class",
+    "pictures_by_class": "sightline.datasets.by_class:read_pictures_by_class",
     "table": "sightline.datasets.table:read_table",
     "labelme": "sightline.datasets.labelme:read_labelme",
     "cvat": "sightline.datasets.cvat:read_cvat",
@@ -30,6 +33,15 @@ FORMATS: dict[str, str] = {
     "ade20k": "sightline.datasets.ade20k:read_ade20k",
     "coco_stuff": "sightline.datasets.coco_stuff:read_coco_stuff",
 }
+
+OBJECTS: dict[str, str] = {
+    "voc": "sightline.datasets.voc_objects:read_voc_objects",
+    "coco": "sightline.datasets.coco_objects:read_coco_objects",
+}
+"""The formats in which pictures have objects; the same folder may also be read for its pixels."""
+
+KINDS: dict[str, dict[str, str]] = {"pixels": FORMATS, "objects": OBJECTS}
+"""What a task learns from: a class for every pixel, or a list of objects."""
 
 Colours = Mapping[str, Any] | Sequence[Any] | str | Path | None
 Splits = Mapping[str, Sequence[str]] | str | Path | None
@@ -44,10 +56,12 @@ def open_dataset(
     splits: Splits = None,
     val: Val = 0.2,
     seed: int = 0,
+    kind: str = "pixels",
 ) -> DataSet:
     """The records of a folder, with splits and classes; no pixels are read but those needed to know the classes.
 
-    format: one of `FORMATS`; None: recognised from the folder, and the reason is noted.
+    kind: what is read, `pixels` or `objects` (boxes, masks and joints of single things).
+    format: one of `FORMATS` (or `OBJECTS`); None: recognised from the folder, and the reason is noted.
     classes: names in the order of their ids, or a file of names; None: class files of the folder, else from the masks.
         Names such as "void" or "unlabelled" mark values that are never scored.
     colours: for masks painted in colours: `{name: (r, g, b)}`, a list of colours, or a CSV with name, r, g, b.
@@ -56,7 +70,7 @@ def open_dataset(
         "first(4)" in the order of their names, or 0 for none.
     Raises `SightlineError` at the first fault that would stop training (`check` lists all), `UsageError` for options.
     """
-    survey = look_into(path, format=format, classes=classes, colours=colours, seed=seed)
+    survey = look_into(path, format=format, classes=classes, colours=colours, seed=seed, kind=kind)
     errors = [f for f in survey.faults if f.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more: sightline data check {path})" if len(errors) > 1 else ""
@@ -71,15 +85,17 @@ def look_into(
     classes: Sequence[str] | str | Path | None = None,
     colours: Colours = None,
     seed: int = 0,
+    kind: str = "pixels",
 ) -> Survey:
     """What a reader finds in a folder, faults included; `open_dataset` and `check` begin here."""
-    root, name, why = _place(Path(path), format)
+    known = KINDS[kind]
+    root, name, why = _place(Path(path), format, kind)
     asked = Asked(_names(classes), asked_colours(colours), seed)
     if asked.classes and asked.colours and not {n for n, _ in asked.colours} & set(asked.classes):
         if len(asked.classes) != len(asked.colours):
             raise UsageError(f"{len(asked.classes)} classes but {len(asked.colours)} colours; give one colour a class")
         asked = Asked(asked.classes, tuple((n, c) for n, (_, c) in zip(asked.classes, asked.colours)), seed)
-    survey = _reader(name)(root, asked)
+    survey = _reader(known[name])(root, asked)
     survey.notes.insert(0, f"format {survey.format}: {why}")
     if not survey.records and not survey.faults:
         raise SightlineError(f"{root} holds no pictures in the format {name}; check the path, or name another format")
@@ -102,37 +118,43 @@ def with_splits(survey: Survey, *, splits: Splits = None, val: Val = 0.2, seed: 
     )
 
 
-def _place(path: Path, format: str | None) -> tuple[Path, str, str]:
+def _place(path: Path, format: str | None, kind: str) -> tuple[Path, str, str]:
     """Root, format and the reason; a folder that only holds one folder (an unpacked archive) is entered."""
-    if format is not None and format not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise UsageError(f"unknown data format '{format}'; known are {known}.{did_you_mean(format, FORMATS)}")
+    formats = KINDS[kind]
+    if format is not None and format not in formats:
+        known = ", ".join(formats)
+        raise UsageError(f"unknown data format '{format}'; known are {known}.{did_you_mean(format, formats)}")
     if not path.exists():
         raise SightlineError(f"the data set {path} does not exist; check the path")
     if format is not None:
         return path, format, "as asked"
     root = path
     for _ in range(3):
-        name, why = detect(root)
+        name, why = detect(root) if kind == "pixels" else detect_objects(root)
         if name:
             return root, name, why if root == path else f"in {root.relative_to(path)}/ {why}"
         inner = subfolders(root)
         if len(inner) != 1:
             break
         root = inner[0]
-    raise SightlineError(_unknown(path))
+    raise SightlineError(_unknown(path, kind))
 
 
-def _unknown(path: Path) -> str:
+def _unknown(path: Path, kind: str) -> str:
     what = "is empty" if path.is_dir() and not any(path.iterdir()) else "is in no format that can be recognised"
+    if kind == "objects":
+        return (
+            f"{path} {what} as objects; expected VOC's JPEGImages/ and Annotations/ with an .xml a picture, or COCO's "
+            "annotations/instances_*.json"
+        )
     return (
         f"{path} {what}; expected images/ and masks/ with the same file names, name.jpg with name_mask.png, an "
-        "index.csv, COCO, CVAT or LabelMe annotations, VOC, Cityscapes, ADE20K or CamVid"
+        "index.csv, COCO, CVAT or LabelMe annotations, VOC, Cityscapes, ADE20K or CamVid, or a folder for each class"
     )
 
 
-def _reader(name: str) -> Callable[[Path, Asked], Survey]:
-    module, _, function = FORMATS[name].partition(":")
+def _reader(words: str) -> Callable[[Path, Asked], Survey]:
+    module, _, function = words.partition(":")
     return getattr(import_module(module), function)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.datasets.paint import paint
-from sightline.datasets.records import MaskFile, Picture, PixelRecord, Polygons
+from sightline.datasets.records import MaskFile, MaskStack, Picture, PixelRecord, Polygons
 from sightline.errors import SightlineError
 from sightline.media.image import MAX_PIXELS, image_size, read_image
 from sightline.media.labels import labels_from_colours, read_labels
@@ -25,6 +25,8 @@ def read_picture(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> np.nda
 def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The class of every pixel of a record, `(H, W)` uint8: 0..num_classes-1 (one class: 0 and 1), 255 = never scored.
 
+    Multi-label records (`MaskStack`) give `(num_classes, H, W)` of 0 and 1.
+
     Raises `SightlineError`, naming the file, when the record has no labels, the mask is unreadable or not of the
     picture's size, or a value stands for no class.
     """
@@ -35,9 +37,29 @@ def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = M
     if isinstance(labels, Polygons):
         _check_size(labels.source, labels.size, record.image, size)
         return _check_classes(paint(labels), labels.source, num_classes)
+    if isinstance(labels, MaskStack):
+        return _stack(labels, record.image, size, max_pixels)
     ids = _mask(labels, num_classes, max_pixels)
     _check_size(labels.path, (ids.shape[0], ids.shape[1]), record.image, size)
     return ids
+
+
+def read_instances_of(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32] | None:
+    """The objects' numbers of a record whose mask numbers them (0: none), `(H, W)`; None for any other labels."""
+    labels = record.labels
+    if not isinstance(labels, MaskFile) or not labels.foreground:
+        return None
+    return read_labels(labels.path, page=labels.page, max_pixels=max_pixels).astype(np.int32)
+
+
+def _stack(stack: MaskStack, image: Picture, size: tuple[int, int], max_pixels: int) -> NDArray[np.uint8]:
+    found = np.zeros((len(stack.masks), *size), np.uint8)
+    for plane, path in zip(found, stack.masks):
+        if path is not None:
+            mask = read_labels(path, max_pixels=max_pixels)
+            _check_size(path, (mask.shape[0], mask.shape[1]), image, size)
+            plane[:] = mask > 0
+    return found
 
 
 def _check_size(source: Path, found: tuple[int, int], image: Picture, expected: tuple[int, int]) -> None:

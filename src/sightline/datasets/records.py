@@ -38,6 +38,17 @@ class MaskFile:
 
 
 @dataclass(frozen=True)
+class MaskStack:
+    """Multi-label: a mask of its own for every class, where any value above 0 says yes; classes may overlap.
+
+    None: the class is nowhere in this picture.
+    """
+
+    masks: tuple[Path | None, ...]
+    source: Path  # the folder they lie in, for messages
+
+
+@dataclass(frozen=True)
 class Runs:
     """Labels stored as run lengths that begin with background: down the columns (COCO), or along the rows (CVAT).
 
@@ -66,9 +77,55 @@ class PixelRecord:
 
     key: str  # stable and unique in the data set: the path below its root, "#page" for pages
     image: Picture
-    labels: MaskFile | Polygons | None  # None: a picture without labels (predict, test sets)
+    labels: MaskFile | MaskStack | Polygons | None  # None: a picture without labels (predict, test sets)
     group: str = ""  # pictures of one group (a sequence, a slide, a person) never stand on both sides of a split
     split: str = ""  # as given by the data set, or "" when it gives none
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a picture.
+
+    box: x0, y0, x1, y1 in continuous pixels (readers have translated what their format counts from).
+    crowd: many objects in one outline; difficult: marked so by the data set. Neither is learned from nor scored.
+    area: of the mask, where the data set says it. mask: a list of polygons `(N, 2)` as x, y, or `Runs`, or a `MaskFile`
+    whose value is `value`. points: x, y, and 0 (not labelled), 1 (hidden) or 2 (seen), for each joint.
+    place: its number in the annotation file, for messages.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    crowd: bool = False
+    difficult: bool = False
+    area: float | None = None
+    mask: Any = None
+    value: int = 0
+    points: tuple[tuple[float, float, int], ...] = ()
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """One picture with its objects; an empty tuple is a picture without any, None one that nobody labelled."""
+
+    key: str
+    image: Picture
+    labels: tuple[Thing, ...] | None
+    source: Path | None = None  # the annotation file, for messages
+    group: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class ClassRecord:
+    """One picture or video with one class for the whole of it."""
+
+    key: str
+    image: Picture  # the file: a picture, or a video
+    labels: int | None  # the class id; None: without a label
+    group: str = ""
+    split: str = ""
+    video: bool = False
 
 
 @dataclass(frozen=True)

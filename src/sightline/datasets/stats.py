@@ -5,6 +5,7 @@ Looks at no more than `limit` pictures, chosen by seed, and at every pixel of th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from sightline.datasets.classes import order_by_hash
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
-from sightline.datasets.records import DataSet
+from sightline.datasets.records import DataSet, ObjectRecord, Thing
+from sightline.datasets.things import things_of
 from sightline.errors import SightlineError
 
 _PIXELS = 65_536  # values a picture gives to the pooled percentiles
@@ -40,6 +42,9 @@ class Stats:
     class_pictures: tuple[int, ...]  # pictures in which the class is present
     ignored: float  # share of pixels that are never scored
     object_size: float | None  # one class: the median over pictures of sqrt(mean area of its regions), in pixels
+    sides: tuple[float, ...] = ()  # objects: sqrt of the area of every box of the pictures looked at, in pixels, sorted
+    class_objects: tuple[int, ...] = ()  # objects of each class
+    most_objects: int = 0  # in one picture
 
     @property
     def smallest(self) -> tuple[int, int]:
@@ -77,7 +82,11 @@ def stats(data: DataSet, *, limit: int = 200, seed: int = 0, skipped: dict[str, 
     for record in (data.records[i] for i in chosen):
         try:
             picture = read_picture(record)
-            labels = None if record.labels is None else read_labels_of(record, len(data.classes))
+            labels = None
+            if record.labels is not None and not isinstance(record, ObjectRecord):
+                labels = read_labels_of(record, len(data.classes))
+            elif record.labels is not None:
+                count.objects(things_of(record, len(data.classes), (picture.shape[0], picture.shape[1])))
         except SightlineError as error:
             if skipped is None:
                 raise
@@ -104,7 +113,10 @@ class Counting:
         self.class_pixels = np.zeros(256, np.int64)
         self.class_pictures = np.zeros(256, np.int64)
         self.classes, self.labelled = classes, 0
-        self.objects: list[float] = []
+        self.region_sizes: list[float] = []
+        self.sides: list[float] = []
+        self.class_objects = np.zeros(max(classes, 1), np.int64)
+        self.most = 0
 
     def picture(self, image: np.ndarray) -> None:
         """Count one picture `(H, W, C)`."""
@@ -122,15 +134,28 @@ class Counting:
 
     def labels(self, ids: NDArray[np.uint8], *, regions: bool) -> None:
         """Count one label map; `regions`: measure the connected regions of class 1 too."""
-        pixels = np.bincount(ids.ravel(), minlength=256)
+        if ids.ndim == 3:  # multi-label: a plane a class
+            pixels = np.zeros(256, np.int64)
+            pixels[: len(ids)] = (ids == 1).sum(axis=(1, 2))
+        else:
+            pixels = np.bincount(ids.ravel(), minlength=256)
         self.class_pixels += pixels
         self.class_pictures += pixels > 0
         self.labelled += 1
-        if regions and pixels[1] and len(self.objects) < 50:
+        if regions and pixels[1] and len(self.region_sizes) < 50:
             from scipy.ndimage import label
 
             _, number = label(ids == 1)  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
-            self.objects.append(float(np.sqrt(pixels[1] / number)))
+            self.region_sizes.append(float(np.sqrt(pixels[1] / number)))
+
+    def objects(self, things: tuple[Thing, ...]) -> None:
+        """Count the objects of one picture."""
+        for thing in things:
+            x0, y0, x1, y1 = thing.box
+            self.sides.append(math.sqrt((x1 - x0) * (y1 - y0)))
+            self.class_objects[thing.label] += 1
+        self.most = max(self.most, len(things))
+        self.labelled += 1
 
     def result(self, pictures: int) -> Stats:
         """The numbers so far."""
@@ -151,8 +176,13 @@ class Counting:
             mean=tuple(float(m) for m in mean),
             std=tuple(float(s) for s in np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))),
             labelled=self.labelled,
-            class_pixels=tuple(int(n) for n in self.class_pixels[: self.classes]) if self.labelled else (),
+            class_pixels=tuple(int(n) for n in self.class_pixels[: self.classes])
+            if self.labelled and not self.sides
+            else (),
             class_pictures=tuple(int(n) for n in self.class_pictures[: self.classes]) if self.labelled else (),
             ignored=float(self.class_pixels[IGNORE] / total) if total else 0.0,
-            object_size=float(np.median(self.objects)) if self.objects else None,
+            object_size=float(np.median(self.region_sizes)) if self.region_sizes else None,
+            sides=tuple(sorted(self.sides)),
+            class_objects=tuple(int(n) for n in self.class_objects) if self.sides else (),
+            most_objects=self.most,
         )

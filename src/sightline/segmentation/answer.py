@@ -10,15 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.errors import UsageError, did_you_mean
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+COUNTED = 2**22
+"""Pixels up to which a JSON answer counts the objects unasked."""
 
 
 @dataclass(frozen=True)
 class LabelMap:
     """A class for every pixel.
 
-    labels: uint8 `(H, W)`, ids 0..K-1 (one class: 0 or 1); multi-label answers hold `(K, H, W)` of 0 and 1.
+    labels: uint8 `(H, W)`, ids 0..K-1 (one class: 0 or 1); `multilabel` answers hold `(K, H, W)` of 0 and 1.
     classes: the names of the values, "background" first when the network knows one class only.
     probabilities: float32 `(K, H, W)`, or None when they were not kept (tiled answers of huge pictures).
     uncertainty: float32 `(H, W)`, only from procedures that measure it.
@@ -34,17 +40,43 @@ class LabelMap:
     image: np.ndarray | None = None  # (H, W, C) of any depth: what `draw` paints on when nothing else is given
     counted: tuple[int, ...] = ()  # pixels of each value, where counting them again would read a huge file
     files: Mapping[str, str] = field(default_factory=dict)  # what `predict` saved of it: kind -> path
+    multilabel: bool = False  # each class has an answer of its own; classes may overlap
 
     @property
     def pixels(self) -> dict[str, int]:
         """How many pixels each class has."""
         if self.counted:
             return {self._name(k): n for k, n in enumerate(self.counted) if n or k < len(self.classes)}
-        if self.labels.ndim == 3:
+        if self.multilabel:
             counts = self.labels.sum((1, 2), dtype=torch.int64).tolist()
         else:
             counts = torch.bincount(self.labels.flatten().long(), minlength=len(self.classes)).tolist()
         return {self._name(k): n for k, n in enumerate(counts) if n or k < len(self.classes)}
+
+    def instances(self, name: str | None = None) -> Tensor:
+        """The objects of a class, numbered from 1: int32 `(H, W)`, 0 where none is.
+
+        Objects that touch are told apart by a watershed on their distance from the outside, lowered by the probability
+        of a class called border (membrane, edge, ...) where there is one. name: open, the only class that is neither
+        background nor border. Raises `UsageError` for a class that is not there, or when there are several to choose.
+        """
+        from sightline.segmentation.instances import BORDERS, separate
+
+        objects = [c for c in self.classes if c != "background" and c.lower() not in BORDERS]
+        if name is None and len(objects) != 1:
+            raise UsageError(f"{self.name} has the classes {', '.join(self.classes)}; say whose objects are wanted")
+        name = objects[0] if name is None else name
+        if name not in self.classes:
+            raise UsageError(f"{self.name} has no class '{name}'.{did_you_mean(name, self.classes)}")
+        k = self.classes.index(name)
+        mask = self.labels[k] == 1 if self.multilabel else self.labels == k
+        border = next((j for j, c in enumerate(self.classes) if c.lower() in BORDERS and c != name), None)
+        known = self.probabilities is not None and len(self.probabilities) == len(self.classes)
+        return separate(mask, border=self.probabilities[border] if known and border is not None else None)  # pyright: ignore[reportOptionalSubscript]
+
+    def count(self, name: str | None = None) -> int:
+        """How many objects of a class there are; see `instances`."""
+        return int(self.instances(name).max()) if self.labels.numel() else 0
 
     def draw(self, image: np.ndarray | None = None, *, alpha: float = 0.5) -> np.ndarray:
         """The labels painted over `image` `(H, W, C)` of any depth, a legend below: uint8 `(H', W', 3)`."""
@@ -54,15 +86,23 @@ class LabelMap:
         return overlay(image, self.labels.cpu().numpy(), self.classes, self.colours, alpha=alpha)
 
     def save(self, folder: str | Path) -> dict[str, str]:
-        """Write `NAME.png` (the class ids, with a palette) and `NAME-overlay.jpg` into `folder`; return the paths."""
+        """Write `NAME.png` (the class ids, with a palette) and `NAME-overlay.jpg` into `folder`; return the paths.
+
+        Multi-label answers write `CLASS/NAME.png` for every class instead, as their data sets have it.
+        """
         from sightline.media.image import write_image
         from sightline.media.labels import write_labels
         from sightline.segmentation.draw import colours_for
 
         folder = Path(folder)
-        labels = folder / f"{self.name}.png"
-        write_labels(labels, self.labels.cpu().numpy(), colours_for(self.classes, self.colours))
-        written = {"labels": str(labels)}
+        table = colours_for(self.classes, self.colours)
+        written = {}
+        if self.multilabel:
+            for k, plane in enumerate(self.labels.cpu().numpy()):
+                path = folder / self._name(k) / f"{self.name}.png"
+                written[self._name(k)] = str(write_labels(path, plane, [(0, 0, 0), table[k].tolist()]))
+        else:
+            written["labels"] = str(write_labels(folder / f"{self.name}.png", self.labels.cpu().numpy(), table))
         if self.image is not None:
             overlay = folder / f"{self.name}-overlay.jpg"
             write_image(overlay, self.draw())
@@ -70,9 +110,12 @@ class LabelMap:
         return written
 
     def to_dict(self) -> dict[str, Any]:
-        """What a JSON answer says of this picture."""
+        """What a JSON answer says of this picture; of one class against its background, the number of objects too."""
         height, width = self.labels.shape[-2:]
-        return {"name": self.name, "height": height, "width": width, "pixels": self.pixels, **self.files}
+        said = {"name": self.name, "height": height, "width": width, "pixels": self.pixels}
+        if self.classes[:1] == ("background",) and len(self.classes) == 2 and self.labels.numel() <= COUNTED:
+            said["objects"] = self.count(self.classes[1])
+        return {**said, **self.files}
 
     def _repr_png_(self) -> bytes:
         """Notebooks show the picture itself."""
@@ -88,7 +131,7 @@ class LabelMap:
         return self.classes[k] if k < len(self.classes) else str(k)
 
 
-def named(classes: Sequence[str], num_classes: int) -> tuple[str, ...]:
+def named(classes: Sequence[str], num_classes: int, *, multilabel: bool = False) -> tuple[str, ...]:
     """Names for the values of a label map: one class is told apart from "background", missing names are numbers."""
     names = tuple(classes) or tuple(str(k) for k in range(num_classes))
-    return ("background", *names) if len(names) == 1 else names
+    return ("background", *names) if len(names) == 1 and not multilabel else names

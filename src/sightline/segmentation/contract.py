@@ -66,22 +66,30 @@ def probabilities(logits: Tensor, *, multilabel: bool = False) -> Tensor:
     return logits.softmax(dim=1)
 
 
-def labels_of(probabilities: Tensor, *, threshold: float = 0.5) -> Tensor:
+def labels_of(probabilities: Tensor, *, threshold: float = 0.5, multilabel: bool = False) -> Tensor:
     """The most probable class, `(B, K, ...)` to uint8 `(B, ...)`; one class: 1 where above `threshold`.
 
+    multilabel: `(B, K, ...)` of 0 and 1, each class by itself.
     Raises `UsageError` for more than 255 classes: 255 itself marks pixels that are never scored.
     """
     if probabilities.shape[1] > IGNORE:
         raise UsageError(f"the network has {probabilities.shape[1]} classes; a label map holds at most {IGNORE}")
+    if multilabel:
+        return (probabilities > threshold).to(torch.uint8)
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] > threshold).to(torch.uint8)
     return probabilities.argmax(dim=1).to(torch.uint8)
 
 
-def decode(out: Scores, *, classes: Sequence[str] = ()) -> list[LabelMap]:
-    """The `decode` of every network with one answer a pixel: a `LabelMap` for each picture of the batch."""
-    probability = probabilities(out.logits)
+def decode(out: Scores, *, classes: Sequence[str] = (), multilabel: bool = False) -> list[LabelMap]:
+    """The `decode` of every network with one answer a pixel: a `LabelMap` for each picture of the batch.
+
+    multilabel: one answer a pixel and class.
+    """
+    probability = probabilities(out.logits, multilabel=multilabel)
+    names = named(classes, probability.shape[1], multilabel=multilabel)
+    found = labels_of(probability, multilabel=multilabel)
     return [
-        LabelMap(labels=labels, classes=named(classes, probability.shape[1]), probabilities=p)
-        for labels, p in zip(labels_of(probability), probability)
+        LabelMap(labels=labels, classes=names, probabilities=p, multilabel=multilabel)
+        for labels, p in zip(found, probability)
     ]

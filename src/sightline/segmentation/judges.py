@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.segmentation.contract import IGNORE
+from sightline.segmentation.instances import BORDERS
 from sightline.segmentation.segments import regions, thinned, v_info, v_rand
 from sightline.segmentation.surface_scores import NAMES, surface_scores
 
@@ -17,8 +18,6 @@ SURFACE = ("hd95", "assd", "surface_dice", "boundary_f1")
 RAND = ("v_rand", "v_info")
 MEASURES = (*SURFACE, *RAND, "ece")
 """What an evaluation can be asked for besides the scores of counts."""
-
-BORDERS = ("membrane", "membranes", "boundary", "boundaries", "border", "borders", "edge", "edges")
 
 
 class Surfaces:
@@ -69,7 +68,7 @@ class Rand:
     """V-Rand and V-Info of the regions between borders: the mean over pictures, the best over thresholds.
 
     The border is the class that is called so (membrane, boundary, border, edge), else class 0. Its probability is
-    compared with thresholds; the regions of the rest are grown over it until they touch.
+    compared with thresholds; the regions of the rest grow over it until they touch (each pixel to the nearest).
     """
 
     THRESHOLDS = tuple(k / 10 for k in range(1, 10))
@@ -91,7 +90,7 @@ class Rand:
             cuts = self.THRESHOLDS
         rows = []
         for cut in cuts:
-            found = torch.from_numpy(thinned(border < cut, border))
+            found = torch.from_numpy(thinned(border < cut))
             rows.append((v_rand(found, truth), v_info(found, truth)))
         self.pictures.append(np.array(rows))
 

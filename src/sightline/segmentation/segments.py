@@ -1,9 +1,11 @@
-"""Segments: connected regions with numbers, how well two sets of them agree (V-Rand, V-Info), and how they are grown.
+"""Segments: connected regions with numbers, how well two sets of them agree (V-Rand, V-Info), whose pixels are whose.
 
 A segment map is an integer array `(H, W)` or `(D, H, W)`, 0 where no segment is.
 """
 
 from __future__ import annotations
+
+from itertools import product
 
 import numpy as np
 import torch
@@ -19,25 +21,38 @@ def regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(found, np.int32)
 
 
-def grow(
-    markers: NDArray[np.int32], height: NDArray[np.float64], inside: NDArray[np.bool_] | None = None
-) -> NDArray[np.int32]:
-    """A watershed: markers (above 0) grow over `height` from low to high until they meet; 0 outside `inside`.
+def uphill(height: NDArray[np.float64], parts: NDArray[np.int32]) -> NDArray[np.int64]:
+    """For every pixel the flat index of the peak above it: the end of the way that always climbs to the highest pixel.
 
-    By the image foresting transform of scipy: each pixel goes to the marker whose way to it climbs least.
+    A step goes to any of the pixels around, within one region of `parts`; pixels outside (0) stay where they are. This
+    is the watershed of `-height`; of equal heights the one later in row-major order is the higher.
     """
-    from scipy.ndimage import watershed_ift
+    rank = np.empty(height.size, np.int64)
+    rank[np.argsort(height.ravel(), kind="stable")] = np.arange(height.size)
+    rank = rank.reshape(height.shape)
+    best, goal = rank.copy(), np.arange(height.size).reshape(height.shape)
+    own = goal.copy()
+    for offset in product((-1, 0, 1), repeat=height.ndim):
+        here = tuple(slice(max(0, -o), min(n, n - o)) for o, n in zip(offset, height.shape))
+        there = tuple(slice(max(0, o), min(n, n + o)) for o, n in zip(offset, height.shape))
+        higher = (rank[there] > best[here]) & (parts[there] == parts[here]) & (parts[here] > 0)
+        best[here] = np.where(higher, rank[there], best[here])
+        goal[here] = np.where(higher, own[there], goal[here])
+    goal = goal.ravel()
+    while (further := goal[goal]).tobytes() != goal.tobytes():
+        goal = further
+    return goal.reshape(height.shape)
 
-    if not (markers > 0).any():
-        return np.zeros(markers.shape, np.int32)
-    low, high = float(height.min()), float(height.max())
-    levels = np.round((height - low) * (65535 / (high - low)) if high > low else height * 0).astype(np.uint16)
-    seeds = markers.astype(np.int32)
-    if inside is not None:
-        levels = np.where(inside, levels // 2, 65535).astype(np.uint16)
-        seeds = np.where(inside, seeds, -1)  # what is outside floods itself
-    found = np.asarray(watershed_ift(levels, seeds), np.int32)
-    return np.where(found > 0, found, 0).astype(np.int32)
+
+def thinned(cells: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The regions of `cells`, each of the other pixels given to the nearest one: borders become thin as a line."""
+    from scipy.ndimage import distance_transform_edt
+
+    found = regions(cells)
+    if not found.any():
+        return found
+    nearest = distance_transform_edt(found == 0, return_distances=False, return_indices=True)
+    return found[tuple(np.asarray(nearest))]
 
 
 def v_rand(answer: Tensor, truth: Tensor, *, alpha: float = 0.5) -> float:
@@ -70,8 +85,3 @@ def _shares(answer: Tensor, truth: Tensor) -> tuple[NDArray[np.float64], NDArray
     share = counts.astype(np.float64) / total
     one, two = (np.bincount(np.unique(ids, return_inverse=True)[1], share).astype(np.float64) for ids in pairs)
     return share, one, two
-
-
-def thinned(cells: NDArray[np.bool_], border: NDArray[np.float64]) -> NDArray[np.int32]:
-    """The regions of `cells`, grown over `border` (how much of a border each pixel is) until they touch."""
-    return grow(regions(cells), border)

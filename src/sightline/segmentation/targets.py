@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.contracts import Batch, Preprocess
-from sightline.datasets.read import read_labels_of, read_picture
+from sightline.datasets.read import read_instances_of, read_labels_of, read_picture
 from sightline.datasets.records import DataSet, PixelRecord
 from sightline.errors import UsageError
 from sightline.media.prepare import as_float, intensity, match_channels, resize_pixels, target_size
 from sightline.ops.resize import centre_crop, resize
 from sightline.ops.window import mirror_window
 from sightline.segmentation.contract import IGNORE, Target
+from sightline.segmentation.sampling import apart, border_weights, window_with_class
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Augment:
     rotate: degrees, uniform in [-rotate, rotate]. flip, flip_vertical, turn: mirrored, upside down, by quarter turns.
     colour: strength of random brightness, contrast and (of RGB pictures) saturation, 0 to 1.
     elastic: standard deviation in pixels of a smooth random displacement on a 3 x 3 grid (U-Net, section 3.1: 10).
+    foreground: the share of samples whose crop is cut around a pixel of a class above 0, all classes alike.
+    border_weight, border_sigma: U-Net's w0 and sigma: pixels between two objects count up to 1 + w0 (0: all count 1).
     Beyond its borders the picture is continued by its mirror image, labels too.
     """
 
@@ -45,13 +49,17 @@ class Augment:
     turn: bool = False
     colour: float = 0.0
     elastic: float = 0.0
+    foreground: float = 0.0
+    border_weight: float = 0.0
+    border_sigma: float = 5.0
 
     def __post_init__(self) -> None:
         if self.crop is not None and not (_pair(self.crop, int) and min(self.crop) >= 1):
             raise UsageError(f"augment.crop {self.crop} must be a height and a width in pixels, such as 256,256")
         if not (_pair(self.scale, int, float) and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise UsageError(f"augment.scale {self.scale} must be a lowest and a highest factor, such as 0.7,1.5")
-        for name, most in (("rotate", 180.0), ("colour", 1.0), ("elastic", math.inf)):
+        limits = {"rotate": 180.0, "colour": 1.0, "elastic": math.inf, "foreground": 1.0}
+        for name, most in (limits | {"border_weight": math.inf, "border_sigma": math.inf}).items():
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and 0 <= value <= most):
                 raise UsageError(f"augment.{name} {value} must be a number from 0 to {most:g}")
@@ -60,8 +68,12 @@ class Augment:
                 raise UsageError(f"augment.{name} {getattr(self, name)} must be true or false")
 
     def __call__(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Image `(C, H, W)` uint8 or float, labels `(H, W)` uint8 -> the same types at the crop's size."""
-        image, labels = self._place(image, labels[None], rng)
+        """Image `(C, H, W)` uint8 or float, labels `(H, W)` uint8 -> the same types at the crop's size.
+
+        Multi-label labels are `(K, H, W)`.
+        """
+        single = labels.ndim == 2
+        image, labels = self._place(image, labels[None] if single else labels, rng)
         if self.elastic:
             image, labels = _deform(image, labels, self.elastic, rng)
         axes = [axis for axis, wanted in ((-1, self.flip), (-2, self.flip_vertical)) if wanted and rng.random() < 0.5]
@@ -72,7 +84,17 @@ class Augment:
             image, labels = image.rot90(quarter, (-2, -1)), labels.rot90(quarter, (-2, -1))
         if self.colour:
             image = _recolour(image, self.colour, rng)
-        return image.contiguous(), labels[0].contiguous()
+        return image.contiguous(), (labels[0] if single else labels).contiguous()
+
+    def weights(self, labels: Tensor) -> Tensor | None:
+        """How much each pixel of augmented labels counts, float32 `(H, W)`; None when all count the same."""
+        if not self.border_weight:
+            return None
+        if labels.ndim != 2:
+            raise UsageError(
+                "augment.border_weight needs classes that do not overlap; leave it out for multi-label data"
+            )
+        return border_weights(labels, w0=self.border_weight, sigma=max(self.border_sigma, 1e-3))
 
     def _place(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Scale, rotation and crop in one pass: only the window that is kept is ever resampled."""
@@ -85,7 +107,7 @@ class Augment:
         if angle:  # an upright box that holds the rotated crop and two pixels more, so that no corner is left empty
             box = (max(height, height * cos + width * sin) + 2, max(width, width * cos + height * sin) + 2)
         window = tuple(max(1, round(n / factor)) for n in box)
-        top, left = (_start(rng, size, have) for size, have in zip(window, (rows, columns)))
+        top, left = self._corner(labels, window, rng)
         image, labels = (mirror_window(x, top, left, *window) for x in (image, labels))
         size = [round(n) for n in box]
         if list(window) != size:
@@ -100,6 +122,14 @@ class Augment:
             image, labels = centre_crop(image, (height, width)), centre_crop(labels, (height, width))
         return image, labels
 
+    def _corner(self, labels: Tensor, window: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
+        """The top left pixel of what is kept: anywhere, or around a class."""
+        if self.foreground and rng.random() < self.foreground:
+            ids = labels.numpy()
+            if (found := window_with_class(ids[0] if len(ids) == 1 else ids, window, rng)) is not None:
+                return found
+        return tuple(_start(rng, size, have) for size, have in zip(window, labels.shape[-2:]))
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -107,7 +137,8 @@ class Sample:
 
     key: str
     image: Tensor  # (C, H, W), uint8 or float32 in [0, 1]
-    labels: Tensor  # (H, W) uint8
+    labels: Tensor  # (H, W) uint8, multi-label (K, H, W)
+    weights: Tensor | None = None  # (H, W) float32, how much each pixel counts
 
 
 class Samples(torch.utils.data.Dataset):
@@ -132,6 +163,7 @@ class Samples(torch.utils.data.Dataset):
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
             image, labels = self.augment(image, labels, rng)
+            return Sample(self.records[index].key, image, labels, self.augment.weights(labels))
         return Sample(self.records[index].key, image, labels)
 
     def _load(self, index: int) -> tuple[Tensor, Tensor]:
@@ -140,16 +172,25 @@ class Samples(torch.utils.data.Dataset):
             return self._kept[index]
         record = self.records[index]
         picture = read_picture(record)
-        labels = torch.from_numpy(read_labels_of(record, self.num_classes))
+        labels = torch.from_numpy(self._labels(record))
         image = match_channels(intensity(picture, self.preprocess.intensity), self.preprocess.channels)
-        height, width = labels.shape
+        height, width = labels.shape[-2:]
         size = target_size((height, width), self.preprocess.resize)
         if size != (height, width):
             image = resize_pixels(image, size)
-            labels = resize(labels[None, None], size, rule="nearest_exact")[0, 0]
+            labels = resize(labels[None, None] if labels.ndim == 2 else labels[None], size, rule="nearest_exact")[0]
+            labels = labels[0] if len(labels) == 1 else labels
         if self._kept is not None:
             self._kept[index] = (image, labels)
         return image, labels
+
+    def _labels(self, record: PixelRecord) -> NDArray[np.uint8]:
+        """The labels; with border weights, objects that touch are told apart by a gap, as those weights expect."""
+        labels = read_labels_of(record, self.num_classes)
+        if self.augment is not None and self.augment.border_weight:
+            objects = read_instances_of(record)
+            return labels if objects is None else apart(labels, objects)
+        return labels
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -157,17 +198,19 @@ def collate(samples: list[Sample]) -> Batch:
 
     The batch is uint8 when every picture is, else float32 in [0, 1].
     """
-    height = max(s.labels.shape[0] for s in samples)
-    width = max(s.labels.shape[1] for s in samples)
-    pads = [(0, width - s.labels.shape[1], 0, height - s.labels.shape[0]) for s in samples]
+    height = max(s.labels.shape[-2] for s in samples)
+    width = max(s.labels.shape[-1] for s in samples)
+    pads = [(0, width - s.labels.shape[-1], 0, height - s.labels.shape[-2]) for s in samples]
     sizes = None
     if any(any(pad) for pad in pads):
-        sizes = torch.tensor([s.labels.shape for s in samples])
+        sizes = torch.tensor([s.labels.shape[-2:] for s in samples])
     bytes_only = all(s.image.dtype == torch.uint8 for s in samples)
     pixels = [s.image if bytes_only else as_float(s.image) for s in samples]
     images = torch.stack([F.pad(x, pad) for x, pad in zip(pixels, pads)])
     labels = torch.stack([F.pad(s.labels, pad, value=IGNORE) for s, pad in zip(samples, pads)])
-    return Batch(images=images, targets=Target(labels.long()), sizes=sizes, keys=tuple(s.key for s in samples))
+    weights = [F.pad(s.weights, pad) for s, pad in zip(samples, pads) if s.weights is not None]
+    target = Target(labels.long(), torch.stack(weights) if weights else None)
+    return Batch(images=images, targets=target, sizes=sizes, keys=tuple(s.key for s in samples))
 
 
 def _start(rng: np.random.Generator, window: int, have: int) -> int:

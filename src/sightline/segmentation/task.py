@@ -19,6 +19,7 @@ from sightline.segmentation.contract import Scores
 from sightline.segmentation.draw import triptych
 from sightline.segmentation.losses import Criterion, parse_loss
 from sightline.segmentation.metrics import SegmentationMetric
+from sightline.segmentation.multilabel import MultiLabelMetric
 from sightline.segmentation.plan import plan
 from sightline.segmentation.predict import Procedure, answer, label_tiff
 from sightline.segmentation.targets import Augment, Samples, collate
@@ -46,8 +47,13 @@ def augment(name: str, size: Sequence[int] | None, values: Mapping[str, Any]) ->
     return Augment(**known)
 
 
-def configure(net: Any, *, loss: str, class_weights: Sequence[float] | None) -> None:
-    """Hand the chosen loss to the network, whose `losses` asks its `criterion`; auxiliary heads keep their weight."""
+def configure(net: Any, *, loss: str, class_weights: Sequence[float] | None, multilabel: bool = False) -> None:
+    """Hand the chosen loss to the network, whose `losses` asks its `criterion`; auxiliary heads keep their weight.
+
+    multilabel: whoever asks the network (`answer`) then takes a sigmoid a class.
+    """
+    if multilabel:
+        net.multilabel = True
     weights = tuple(class_weights) if class_weights else None
     own = getattr(net, "criterion", None)
     base = own if isinstance(own, Criterion) else Criterion()
@@ -57,7 +63,7 @@ def configure(net: Any, *, loss: str, class_weights: Sequence[float] | None) -> 
 def score(
     net: nn.Module,
     record: PixelRecord,
-    metric: SegmentationMetric,
+    metric: SegmentationMetric | MultiLabelMetric,
     *,
     preprocess: Preprocess,
     classes: Sequence[str],
@@ -67,8 +73,19 @@ def score(
     picture = read_picture(record)
     labels = torch.from_numpy(read_labels_of(record, len(classes)))
     found = answer(net, picture, preprocess=preprocess, classes=classes, name=record.key, procedure=procedure)
-    metric.update(found.labels, labels, key=record.key)
+    metric.update(found.labels, labels, key=record.key, probabilities=found.probabilities)
     return found
+
+
+def metric(
+    classes: Sequence[str], *, policy: str | None = None, measures: Sequence[str] = (), multilabel: bool = False
+) -> SegmentationMetric | MultiLabelMetric:
+    """What counts the answers. policy, measures: see `SegmentationMetric`; multi-label answers know neither."""
+    if not multilabel:
+        return SegmentationMetric(classes, policy=policy, measures=measures)
+    if policy is not None or set(measures) - {"ece"}:
+        raise UsageError("multi-label answers have no policy and no measure but ece; leave policy and metrics out")
+    return MultiLabelMetric(classes, measures=measures)
 
 
 def panel(
@@ -94,7 +111,7 @@ TASK = Task(
     plan=plan,
     configure=configure,
     out=out,
-    metric=SegmentationMetric,
+    metric=metric,
     procedure=Procedure,
     answer=answer,
     stream=label_tiff,

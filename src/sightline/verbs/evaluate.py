@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from sightline.files import write_text
 from sightline.verbs.models import task_named
 
 if TYPE_CHECKING:
+    from sightline.contracts import Task
     from sightline.datasets.records import DataSet
+    from sightline.weights.card import Card
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Evaluation:
     worst: list[str] = field(default_factory=list)  # keys, worst first
     skipped: dict[str, str] = field(default_factory=dict)  # key -> why it could not be read
     notes: list[str] = field(default_factory=list)
+    reliability: list[list[float]] = field(default_factory=list)  # mean confidence, share right, share of answers
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints; numbers that do not exist are null."""
@@ -48,6 +52,7 @@ class Evaluation:
             "worst": self.worst[:20],
             "skipped": self.skipped,
             "notes": self.notes,
+            "reliability": self.reliability,
         }
 
     def __str__(self) -> str:
@@ -84,10 +89,15 @@ def evaluate(
     overlap: float = 0.5,
     flips: str = "none",
     scales: tuple[float, ...] = (1.0,),
+    policy: str | None = None,
+    metrics: Sequence[str] | str = (),
     on_error: str = "stop",
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score a run (or a loaded `(net, card)`) on one split of a data set.
+
+    policy: whose rules the numbers follow instead of ours (`mmseg`, `torchmetrics`, ...), to compare with a paper.
+    metrics: scores that cost more and are made when asked for (`hd95`, `v_rand`, `ece`, ...); docs/metrics.md.
 
     split: `test` when the data has one, else `val`, else everything. val and seed: how a split is made where the data
     gives none; the run's own by default, so that its validation pictures are found again. on_error: `stop` at the
@@ -119,7 +129,7 @@ def evaluate(
     part, split = _pick(data, split)
     net, words = ready(net.to(choose_device(device)), card.preprocess.channels)
     options = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=scales)
-    metric, skipped = task.metric(card.classes), {}
+    metric, skipped = metric_for(task, card, policy, metrics), {}
     for done, scored in enumerate(score(net, part, task, card, options, metric, skipped, on_error), start=1):
         if progress:
             progress(f"{done}/{len(part.records)} {scored}")
@@ -139,12 +149,28 @@ def evaluate(
         confusion=report.confusion.tolist(),
         worst=report.worst,
         skipped=skipped,
-        notes=[*data.notes, words],
+        notes=[*data.notes, words, *([f"scores by the rules of {policy}"] if policy else [])],
+        reliability=[list(point) for point in getattr(report, "reliability", ())],
     )
-    if isinstance(run, (str, Path)) and (Path(run) / "config.json").is_file():
+    if policy is None and isinstance(run, (str, Path)) and (Path(run) / "config.json").is_file():
         with suppress(SightlineError):  # somebody else's run may be read only
             write_text(Path(run) / "evaluation.json", json.dumps(answer.to_json(), indent=1))
     return answer
+
+
+def metric_for(task: Task, card: Card, policy: str | None, metrics: Sequence[str] | str) -> Any:
+    """The room's metric, told what it is asked for. Raises `UsageError` where the room knows no such choice."""
+    names = metrics.split(",") if isinstance(metrics, str) else metrics
+    asked = {"policy": policy, "measures": tuple(name.strip() for name in names if name.strip())}
+    asked = {name: value for name, value in asked.items() if value}
+    if card.extra.get("multilabel"):
+        asked["multilabel"] = True
+    known = signature(task.metric).parameters
+    for name in asked:
+        if name not in known:
+            word = "metrics" if name == "measures" else name
+            raise UsageError(f"{word} is no choice of {task.name}; leave it out")
+    return task.metric(card.classes, **asked)
 
 
 def score(net, part, task, card, options, metric, skipped, on_error="stop") -> Iterator[str]:

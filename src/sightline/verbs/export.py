@@ -24,6 +24,7 @@ from sightline.contracts import Preprocess
 from sightline.errors import SightlineError, UsageError, did_you_mean, missing_extra
 from sightline.files import replacing
 from sightline.ops.tree import named_tensors
+from sightline.verbs.load import remember
 from sightline.verbs.models import task_named
 from sightline.verbs.optimize import largest_difference, without_learning_parts
 from sightline.weights.program import checked_program
@@ -150,7 +151,8 @@ def open_exported(path: str | Path) -> tuple[nn.Module, Card]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give a run's folder or an exported .onnx or .pt2")
     net = Opened(path)
-    return net.eval(), cards.parse(json.dumps(net.about["card"]), path)
+    card = cards.parse(json.dumps(net.about["card"]), path)
+    return remember(net.eval(), card), card
 
 
 def _format(path: Path) -> str:

@@ -36,7 +36,14 @@ def load(path: str | Path, *, entry: Entry | None = None) -> tuple[nn.Module, Ca
     card = cards.read(folder)
     net = create(entry or entry_of(card.model), **card.arguments)
     loading.load_weights(net, folder / cards.WEIGHTS, maps=key_maps(net), origin="sightline")
-    return net.eval(), card
+    return remember(net.eval(), card), card
+
+
+def remember(net: nn.Module, card: Card) -> nn.Module:
+    """Tell the network what only its card knows: whether it answers for each class by itself."""
+    if card.extra.get("multilabel"):
+        net.multilabel = True  # pyright: ignore[reportArgumentType] (a plain value, no parameter)
+    return net
 
 
 def model_folder(path: str | Path) -> Path:

@@ -181,9 +181,22 @@ def _classes(run: RunFolder) -> str:
         for k in columns:
             cells += [p.cell(p.score(row.get(k)), "n")] + ([p.meter(row.get(k))] if k == bar else [])
         lines.append("".join(cells))
-    return p.table(f"Scores of every class on {_pictures(run.scores)}", head, lines) + _confusion(
-        run.scores, list(rows)
-    )
+    table = p.table(f"Scores of every class on {_pictures(run.scores)}", head, lines)
+    return table + _confusion(run.scores, list(rows)) + _reliability(run.scores)
+
+
+def _reliability(scores: Mapping[str, Any]) -> str:
+    """How sure the network was, and how often it was right: a curve on the diagonal is calibrated."""
+    curve = [point for point in scores.get("reliability") or [] if len(point) == 3]
+    error = sum(share * abs(right - sure) for sure, right, share in curve)
+    lines = [
+        Line("share of right answers", [(sure, right) for sure, right, _ in curve], "dots"),
+        Line("as sure as right", [(0.0, 0.0), (1.0, 1.0)], "faint", 1),
+    ]
+    title = f"Reliability: right answers by confidence; the gap is {error:.3f} on average (ECE)"
+    drawn = chart(title, lines, x="confidence", low=0) if len(curve) > 1 else ""
+    figure = p.figure(title, drawn, [("share of right answers", 0), ("as sure as right", 1)])
+    return f'<div class="charts">{figure}</div>' if figure else ""
 
 
 def _colours(run: RunFolder, names: Sequence[str]) -> dict[str, Sequence[int]]:

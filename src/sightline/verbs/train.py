@@ -241,6 +241,8 @@ def choose(
     choices = task.plan(looked, known | ours | dict(given), machine_here(kind))
     choices |= {name: Choice(value, "as asked") for name, value in given.items() if name != "epochs"}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
+    if found.facts.get("multilabel"):
+        choices["multilabel"] = Choice(True, "each class has masks of its own: a yes or no for every one")
     if "size" in given:
         size = given["size"]
         choices["size"] = Choice([size, size] if isinstance(size, int) else list(size), "as asked")
@@ -304,8 +306,15 @@ def network(setup: Setup, entry: Entry) -> tuple[nn.Module, str]:
         from sightline.verbs.load import load_weights
 
         loaded = str(load_weights(net, setup.value("weights")))
-    task_of(entry).configure(net, loss=setup.value("loss"), class_weights=setup.value("class_weights"))
+    task_of(entry).configure(
+        net, loss=setup.value("loss"), class_weights=setup.value("class_weights"), **multilabel(setup)
+    )
     return net, loaded
+
+
+def multilabel(setup: Setup) -> dict[str, Any]:
+    """What the room is told besides when classes may overlap; nothing otherwise."""
+    return {"multilabel": True} if setup.value("multilabel") else {}
 
 
 def carry_out(
@@ -390,7 +399,7 @@ def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module],
     procedure = task.procedure()
 
     def validate(net: nn.Module) -> dict[str, Any]:
-        metric = task.metric(setup.classes)
+        metric = task.metric(setup.classes, **multilabel(setup))
         for record in part.records:
             if record.labels is not None:
                 with suppress(SightlineError) if setup.training["on_error"] == "skip" else nullcontext():
@@ -535,7 +544,7 @@ def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, M
         preprocess=setup.preprocess,
         versions=versions(),
         data=setup.data,
-        extra={"split": {"val": setup.opened["val"], "seed": setup.opened["seed"]}},
+        extra={"split": {"val": setup.opened["val"], "seed": setup.opened["seed"]}, **multilabel(setup)},
     )
     for name in ("best", "last"):
         if scores or not (folder / name / "card.json").exists():
