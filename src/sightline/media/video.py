@@ -46,7 +46,7 @@ def read_video(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Fr
     path = Path(path)
     kind_of(path)  # missing, empty, a folder: said before FFmpeg says it in its own words
     with reading(path, "video"):
-        return _streamed(path, _open(path), max_pixels)
+        return _streamed(path, open_container(path), max_pixels)
 
 
 def read_camera(number: int, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
@@ -70,7 +70,8 @@ def read_camera(number: int, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]
     return _streamed(Path(f"camera {number}"), container, max_pixels)
 
 
-def _open(path: Path) -> Any:
+def open_container(path: Path) -> Any:
+    """The file, opened by PyAV, with a video stream in it; a context manager."""
     import av
 
     container = av.open(str(path))

@@ -1,0 +1,132 @@
+"""Folders of pictures or videos by class: `cats/1.jpg`, `dogs/1.jpg`; with splits above or below the classes.
+
+    DATA/CLASS/file                     no split given
+    DATA/train/CLASS/file, DATA/val/... splits above
+    DATA/CLASS/train/file, ...          splits below
+
+An index.csv beside the classes (columns `id` or `file`, and if it likes `split` and `group` or a column whose name ends
+in group) adds splits and groups: clips of one group (a source video, a person) never stand on both sides of a split.
+Classes are numbered in the natural order of their names, as in torchvision's ImageFolder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sightline.datasets.class_files import read_rows
+from sightline.datasets.folders import SPLITS, exists, files, key_of, natural, split_name, subfolders
+from sightline.datasets.records import ClassRecord, Picture
+from sightline.datasets.survey import Asked, Survey
+from sightline.errors import SightlineError
+from sightline.media.image import is_image
+from sightline.media.video import is_video
+
+Kind = Callable[[str | Path], bool]
+
+
+def read_pictures_by_class(root: Path, asked: Asked) -> Survey:
+    """A folder of pictures for each class."""
+    return _read(root, asked, "pictures_by_class", is_image)
+
+
+def read_clips_by_class(root: Path, asked: Asked) -> Survey:
+    """A folder of videos for each class."""
+    return _read(root, asked, "clips_by_class", is_video)
+
+
+def class_folders(root: Path, kind: Kind) -> list[Path]:
+    """The folders below `root` that stand for classes, two or more; [] when `root` is not laid out by class.
+
+    Each folder directly holds files of that kind and none of the other, or is a split that holds such folders, or holds
+    nothing but splits.
+    """
+    found = subfolders(root)
+    if found and all(f.name.lower() in SPLITS for f in found):
+        return [folder for split in found for folder in class_folders(split, kind)]
+    fitting = [f for f in found if _holds(f, kind) or _splits_of(f, kind)]
+    enough = len(fitting) >= 2 and len(fitting) == len([f for f in found if files(f) or subfolders(f)])
+    return fitting if enough and not any(kind(f) for f in files(root) if f.parent == root and kind is is_image) else []
+
+
+def _holds(folder: Path, kind: Kind) -> bool:
+    other = is_video if kind is is_image else is_image
+    found = files(folder)
+    return any(kind(f) for f in found) and not any(other(f) for f in found) and not subfolders(folder)
+
+
+def _splits_of(folder: Path, kind: Kind) -> list[Path]:
+    below = subfolders(folder)
+    fits = below and all(f.name.lower() in SPLITS and _holds(f, kind) for f in below)
+    return below if fits else []
+
+
+def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
+    survey = Survey(root, format)
+    folders = class_folders(root, kind)
+    if not folders:
+        word = "pictures" if kind is is_image else "videos"
+        raise SightlineError(f"{root} is not laid out by class; expected two folders of {word} or more, one a class")
+    homes = [(place, folder) for folder in folders for place in _splits_of(folder, kind) or [folder]]
+    names = sorted({folder.name for _, folder in homes}, key=natural)
+    if asked.classes:
+        missing = [name for name in names if name not in asked.classes]
+        if missing:
+            raise SightlineError(
+                f"{root} has folders that are no classes: {', '.join(missing[:3])}; name them in classes, or move them"
+            )
+        names = list(asked.classes)
+    listed = _index(root)
+    for place, folder in homes:
+        above = folder.parent.name if folder.parent != root else ""
+        split = split_name(place.name) if place != folder else split_name(above) if above.lower() in SPLITS else ""
+        found = [f for f in files(place) if kind(f)]
+        if not found:
+            survey.warning(place, f"{place} holds no files of its class; remove it")
+        for path in found:
+            given, group = listed.get(path.stem, listed.get(path.name, ("", "")))
+            survey.records.append(
+                ClassRecord(
+                    key=key_of(path, root),
+                    image=Picture(path),
+                    labels=names.index(folder.name),
+                    group=group,
+                    split=split or given,
+                    video=kind is is_video,
+                )
+            )
+    survey.classes = tuple(names)
+    survey.facts["classes_guessed"] = not asked.classes
+    counts = {name: sum(r.labels == k for r in survey.records) for k, name in enumerate(names)}
+    few = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:12])
+    survey.notes.append(f"{len(names)} classes by folder: {few}" + (" ..." if len(counts) > 12 else ""))
+    return survey
+
+
+def _index(root: Path) -> dict[str, tuple[str, str]]:
+    """Stem or file name -> (split, group), from an index.csv; {} without one."""
+    path = root / "index.csv"
+    if not exists(path):
+        return {}
+    rows = read_rows(path)
+    header = [name.lower() for name in rows[0]] if rows else []
+    name = _column(header, ("id", "file", "filename", "path", "image", "video"))
+    split = _column(header, ("split", "set", "subset"))
+    group = _column(header, ("group", "sequence", "source", "person", "patient"))
+    if group is None:
+        group = next((k for k, word in enumerate(header) if word.endswith("group")), None)
+    if name is None:
+        return {}
+
+    def cell(row: Sequence[str], column: int | None) -> str:
+        return row[column] if column is not None and column < len(row) else ""
+
+    return {
+        Path(cell(row, name)).name: (split_name(cell(row, split)) if cell(row, split) else "", cell(row, group))
+        for row in rows[1:]
+        if cell(row, name)
+    }
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)

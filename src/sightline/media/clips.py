@@ -1,0 +1,207 @@
+"""Exact frames of a video file: frame i is the i-th in the order of presentation, or an error.
+
+One pass over the packets, which decodes nothing, finds how many frames there are, when each is shown and where decoding
+can begin. Then only what is asked for is decoded (from the key frame before it, when that saves work), and only what is
+kept is converted, at the size that is wanted. After a jump the first frame that comes out is checked against the list;
+files whose packets do not tell (old AVI) are decoded from the start and counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import SightlineError, UsageError
+from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading, reason
+from sightline.media.video import open_container, read_video
+
+MAX_FRAMES = 10_000_000
+FAR = 24
+"""Frames that a jump to a key frame must save to be worth it."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the packets of a video say. times: seconds of each frame, in the order of presentation."""
+
+    path: Path
+    times: tuple[float, ...]
+    size: tuple[int, int]  # height and width as shown
+    stamps: tuple[int, ...] = ()  # presentation stamps, ascending; () when the packets do not tell
+    keys: tuple[int, ...] = ()  # places in `stamps` at which decoding can begin
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are."""
+        return len(self.times)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, on average; 25 where the times do not tell."""
+        span = self.times[-1] - self.times[0] if self.frames > 1 else 0.0
+        return (self.frames - 1) / span if span > 0 else 25.0
+
+
+def video_info(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
+    """Count and time the frames of a video without decoding them (but one, for the size).
+
+    Raises `SightlineError` for a file that is missing, damaged, or holds no video.
+    """
+    path = Path(path)
+    kind_of(path)
+    with reading(path, "video"), open_container(path) as container:
+        stream = container.streams.video[0]
+        check_pixels(path, stream.height, stream.width, max_pixels)
+        size = (stream.height, stream.width)
+        if _turned(container, stream, path):
+            size = size[::-1]
+    with reading(path, "video"), open_container(path) as container:
+        stream = container.streams.video[0]
+        stamps, keys, tells = _packets(container, stream, path)
+        base = float(stream.time_base)
+    order = sorted(stamps)
+    if not tells or len(set(order)) != len(order) or not order:
+        return _counted(path, size, max_pixels)
+    places = {stamp: k for k, stamp in enumerate(order)}
+    first = order[0]
+    times = tuple((stamp - first) * base for stamp in order)
+    return VideoInfo(path, times, size, tuple(order), tuple(sorted(places[k] for k in keys)))
+
+
+def read_frames(
+    path: str | Path,
+    indices: Sequence[int],
+    *,
+    size: tuple[int, int] | None = None,
+    info: VideoInfo | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """The frames `indices` (any order, repeated at will) of a video: uint8 RGB `(N, H, W, 3)`.
+
+    size: height and width of every frame; None: the video's own. info: from `video_info`, when it is at hand.
+    Raises `UsageError` for a frame the video does not have, `SightlineError` for one that cannot be decoded.
+    """
+    path = Path(path)
+    info = info or video_info(path, max_pixels=max_pixels)
+    wanted = sorted(set(int(i) for i in indices))
+    if not wanted:
+        raise UsageError("no frames were asked for; name at least one")
+    if wanted[0] < 0 or wanted[-1] >= info.frames:
+        bad = wanted[0] if wanted[0] < 0 else wanted[-1]
+        raise UsageError(f"{path} has {info.frames} frames, 0 to {info.frames - 1}; there is no frame {bad}")
+    found = _jumped(info, wanted, size) if info.stamps else None
+    if found is None:
+        found = _sequential(info, wanted, size, max_pixels)
+    return np.stack([found[int(i)] for i in indices])
+
+
+def _packets(container: Any, stream: Any, path: Path) -> tuple[list[int], list[int], bool]:
+    """Presentation stamps of all shown packets, those of key frames, and whether every packet has one."""
+    stamps, keys, tells = [], [], True
+    for packet in container.demux(stream):
+        if packet.size == 0 or packet.is_discard:
+            continue
+        if packet.is_corrupt:
+            raise SightlineError(f"{path} is truncated or damaged after {len(stamps)} frames: copy it again")
+        if packet.pts is None:
+            tells = False
+            stamps.append(len(stamps))
+            continue
+        stamps.append(packet.pts)
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+        if len(stamps) > MAX_FRAMES:
+            raise SightlineError(f"{path} has more than {MAX_FRAMES} frames: cut it into pieces")
+    return stamps, keys, tells
+
+
+def _turned(container: Any, stream: Any, path: Path) -> bool:
+    """Whether the first frame is shown turned by a quarter."""
+    for packet in container.demux(stream):
+        for frame in packet.decode():
+            return round(frame.rotation / 90) % 2 == 1
+    raise SightlineError(f"{path} holds no frame that can be decoded: it seems damaged; copy it again")
+
+
+def _counted(path: Path, size: tuple[int, int], max_pixels: int) -> VideoInfo:
+    """The slow way: decode all frames and count them."""
+    times = tuple(frame.time for frame in read_video(path, max_pixels=max_pixels))
+    first = times[0] if times else 0.0
+    return VideoInfo(path, tuple(t - first for t in times), size)
+
+
+def _jumped(info: VideoInfo, wanted: Sequence[int], size: tuple[int, int] | None) -> dict[int, np.ndarray] | None:
+    """The wanted frames, with jumps to key frames; None when what comes out is not what the packets promised."""
+    found: dict[int, np.ndarray] = {}
+    places = {stamp: k for k, stamp in enumerate(info.stamps)}
+    with reading(info.path, "video"), open_container(info.path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        queue = list(wanted)
+        at = 0
+        while queue:
+            key = info.keys[max(bisect_right(info.keys, queue[0]) - 1, 0)] if info.keys else 0
+            if key - at > FAR:
+                container.seek(info.stamps[key], stream=stream, backward=True, any_frame=False)
+            before = len(queue)
+            for frame in container.decode(stream):
+                place = places.get(frame.pts)
+                if place is None or (len(queue) == before and place > queue[0] and queue[0] not in found):
+                    return None
+                at = place + 1
+                if queue and place == queue[0]:
+                    found[queue.pop(0)] = _converted(frame, size)
+                elif queue and place > queue[0]:
+                    return None
+                if not queue or _worth_a_jump(info, at, queue[0]):
+                    break
+            if len(queue) == before:
+                return None
+    return found
+
+
+def _worth_a_jump(info: VideoInfo, at: int, target: int) -> bool:
+    key = info.keys[max(bisect_right(info.keys, target) - 1, 0)] if info.keys else 0
+    return key - at > FAR
+
+
+def _sequential(
+    info: VideoInfo, wanted: Sequence[int], size: tuple[int, int] | None, max_pixels: int
+) -> dict[int, np.ndarray]:
+    """The wanted frames by decoding from the start and counting."""
+    found: dict[int, np.ndarray] = {}
+    keep, index = set(wanted), 0
+    try:
+        with reading(info.path, "video"), open_container(info.path) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            check_pixels(info.path, stream.height, stream.width, max_pixels)
+            for frame in container.decode(stream):
+                if index in keep:
+                    found[index] = _converted(frame, size)
+                index += 1
+                if index > wanted[-1]:
+                    break
+    except SightlineError:
+        raise
+    except Exception as error:
+        raise SightlineError(f"{info.path} is damaged after {index} frames ({reason(error)}): copy it again") from error
+    if len(found) < len(keep):
+        raise SightlineError(f"{info.path} is damaged: it ends after {index} frames; copy it again")
+    return found
+
+
+def _converted(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
+    """A decoded frame as RGB, turned as it is shown, resized by FFmpeg's bilinear filter."""
+    turns = round(frame.rotation / 90) % 4
+    if size is None:
+        image = frame.to_ndarray(format="rgb24")
+    else:
+        height, width = size if turns % 2 == 0 else size[::-1]
+        image = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
