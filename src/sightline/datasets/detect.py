@@ -12,8 +12,10 @@ from sightline.datasets.folders import files, subfolders
 from sightline.datasets.multilabel import homes
 from sightline.datasets.pairs import MULTIPAGE, branches
 from sightline.datasets.table import find_table
+from sightline.datasets.volumes import volume_branches, volumes_in
 from sightline.media.image import is_image
 from sightline.media.video import is_video
+from sightline.media.volume import is_volume
 
 
 def detect(root: Path) -> tuple[str, str]:
@@ -44,6 +46,20 @@ def _coco_objects(root: Path) -> str:
 
     found = find_annotations(root)
     return f"{found[0][0].name} has COCO's images, annotations and categories" if found else ""
+
+
+def detect_classes(root: Path) -> tuple[str, str]:
+    """The same for pictures with a class each."""
+    found = class_folders(root, is_image)
+    return (
+        ("pictures_by_class", f"it holds a folder of pictures for each of {len(found)} classes") if found else ("", "")
+    )
+
+
+def detect_clips(root: Path) -> tuple[str, str]:
+    """The same for videos with a class each."""
+    found = class_folders(root, is_video)
+    return ("clips_by_class", f"it holds a folder of videos for each of {len(found)} classes") if found else ("", "")
 
 
 def _names(root: Path) -> set[str]:
@@ -140,6 +156,18 @@ def _multilabel(root: Path) -> str:
     return f"{found[0].masks.relative_to(root).as_posix()}/ holds a folder of masks for each class" if found else ""
 
 
+def _nnunet(root: Path) -> str:
+    return "it has imagesTr/ and labelsTr/" if {"imagesTr", "labelsTr"} <= _names(root) else ""
+
+
+def _volumes(root: Path) -> str:
+    for _, images, _ in volume_branches(root) if root.is_dir() else []:
+        for path in volumes_in(images):
+            if is_volume(path, stacks=False):
+                return f"{images.relative_to(root).as_posix()}/ holds volumes such as {path.name}"
+    return ""
+
+
 def _pairs(root: Path) -> str:
     found = branches(root) if root.is_dir() else []
     for images, labels in ((b.images, b.labels) for b in found if b.labels is not None):
@@ -150,15 +178,9 @@ def _pairs(root: Path) -> str:
     return ""
 
 
-def _clips_by_class(root: Path) -> str:
-    return "it holds a folder of videos for each class" if class_folders(root, is_video) else ""
-
-
-def _pictures_by_class(root: Path) -> str:
-    return "it holds a folder of pictures for each class" if class_folders(root, is_image) else ""
-
-
 _RULES: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("nnunet", _nnunet),
+    ("volumes", _volumes),
     ("voc", _voc),
     ("cityscapes", _cityscapes),
     ("cityscapes_coarse", _cityscapes_coarse),
@@ -167,11 +189,9 @@ _RULES: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("camvid", _camvid),
     ("coco", _coco),
     ("cvat", _cvat),
-    ("clips_by_class", _clips_by_class),
     ("table", _table),
     ("labelme", _labelme),
     ("stack", _stack),
     ("multilabel", _multilabel),
     ("pairs", _pairs),
-    ("pictures_by_class", _pictures_by_class),
 )

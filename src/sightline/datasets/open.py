@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.datasets.class_files import asked_colours, read_json, read_names
-from sightline.datasets.detect import detect, detect_objects
+from sightline.datasets.detect import detect, detect_classes, detect_clips, detect_objects
 from sightline.datasets.folders import exists, natural, split_name, subfolders
 from sightline.datasets.records import DataSet
 from sightline.datasets.splits import Val, apply_splits, counts
@@ -20,8 +20,8 @@ FORMATS: dict[str, str] = {
     "instances": "sightline.datasets.pairs:read_instances",
     "stack": "sightline.datasets.pairs:read_stack",
     "multilabel": "sightline.datasets.multilabel:read_multilabel",
-    "clips_by_class": "sightline.datasets.by_class:read_clips_by_class",
-    "pictures_by_class": "sightline.datasets.by_class:read_pictures_by_class",
+    "volumes": "sightline.datasets.volumes:read_volumes",
+    "nnunet": "sightline.datasets.volumes:read_nnunet",
     "table": "sightline.datasets.table:read_table",
     "labelme": "sightline.datasets.labelme:read_labelme",
     "cvat": "sightline.datasets.cvat:read_cvat",
@@ -40,8 +40,13 @@ OBJECTS: dict[str, str] = {
 }
 """The formats in which pictures have objects; the same folder may also be read for its pixels."""
 
-KINDS: dict[str, dict[str, str]] = {"pixels": FORMATS, "objects": OBJECTS}
-"""What a task learns from: a class for every pixel, or a list of objects."""
+CLASSES: dict[str, str] = {"pictures_by_class": "sightline.datasets.by_class:read_pictures_by_class"}
+CLIPS: dict[str, str] = {"clips_by_class": "sightline.datasets.by_class:read_clips_by_class"}
+
+KINDS: dict[str, dict[str, str]] = {"pixels": FORMATS, "objects": OBJECTS, "classes": CLASSES, "clips": CLIPS}
+"""What a task learns from: a class for every pixel, a list of objects, a class for a picture, a class for a video."""
+
+_DETECT = {"pixels": detect, "objects": detect_objects, "classes": detect_classes, "clips": detect_clips}
 
 Colours = Mapping[str, Any] | Sequence[Any] | str | Path | None
 Splits = Mapping[str, Sequence[str]] | str | Path | None
@@ -60,7 +65,8 @@ def open_dataset(
 ) -> DataSet:
     """The records of a folder, with splits and classes; no pixels are read but those needed to know the classes.
 
-    kind: what is read, `pixels` or `objects` (boxes, masks and joints of single things).
+    kind: what is read: `pixels`, `objects` (boxes, masks and joints of single things), `classes` (of pictures) or
+        `clips` (classes of videos).
     format: one of `FORMATS` (or `OBJECTS`); None: recognised from the folder, and the reason is noted.
     classes: names in the order of their ids, or a file of names; None: class files of the folder, else from the masks.
         Names such as "void" or "unlabelled" mark values that are never scored.
@@ -130,7 +136,7 @@ def _place(path: Path, format: str | None, kind: str) -> tuple[Path, str, str]:
         return path, format, "as asked"
     root = path
     for _ in range(3):
-        name, why = detect(root) if kind == "pixels" else detect_objects(root)
+        name, why = _DETECT[kind](root)
         if name:
             return root, name, why if root == path else f"in {root.relative_to(path)}/ {why}"
         inner = subfolders(root)
@@ -147,9 +153,12 @@ def _unknown(path: Path, kind: str) -> str:
             f"{path} {what} as objects; expected VOC's JPEGImages/ and Annotations/ with an .xml a picture, or COCO's "
             "annotations/instances_*.json"
         )
+    if kind in ("classes", "clips"):
+        word = "pictures" if kind == "classes" else "videos"
+        return f"{path} {what} as {word} by class; expected a folder of {word} for each class, two or more"
     return (
         f"{path} {what}; expected images/ and masks/ with the same file names, name.jpg with name_mask.png, an "
-        "index.csv, COCO, CVAT or LabelMe annotations, VOC, Cityscapes, ADE20K or CamVid, or a folder for each class"
+        "index.csv, COCO, CVAT or LabelMe annotations, VOC, Cityscapes, ADE20K or CamVid"
     )
 
 

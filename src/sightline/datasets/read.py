@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.datasets.paint import paint
-from sightline.datasets.records import MaskFile, MaskStack, Picture, PixelRecord, Polygons
+from sightline.datasets.records import MaskFile, MaskStack, Picture, PixelRecord, Polygons, VolumeRecord
+from sightline.datasets.volumes import read_volume_labels, read_volume_of
 from sightline.errors import SightlineError
 from sightline.media.image import MAX_PIXELS, image_size, read_image
 from sightline.media.labels import labels_from_colours, read_labels
@@ -18,18 +19,25 @@ IGNORE = 255
 
 
 def read_picture(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The pixels of a record's picture, `(H, W, C)` uint8, uint16 or float32; errors name the file."""
+    """The pixels of a record's picture, `(H, W, C)` uint8, uint16 or float32; errors name the file.
+
+    Volumes give `(D, H, W, C)`; `volumes.read_volume_of` says where their voxels stand, too.
+    """
+    if isinstance(record, VolumeRecord):
+        return read_volume_of(record).array
     return read_image(record.image.path, page=record.image.page, max_pixels=max_pixels)
 
 
 def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The class of every pixel of a record, `(H, W)` uint8: 0..num_classes-1 (one class: 0 and 1), 255 = never scored.
 
-    Multi-label records (`MaskStack`) give `(num_classes, H, W)` of 0 and 1.
+    Multi-label records (`MaskStack`) give `(num_classes, H, W)` of 0 and 1, volumes `(D, H, W)`.
 
     Raises `SightlineError`, naming the file, when the record has no labels, the mask is unreadable or not of the
     picture's size, or a value stands for no class.
     """
+    if isinstance(record, VolumeRecord):
+        return read_volume_labels(record, num_classes)
     labels = record.labels
     if labels is None:
         raise SightlineError(f"{record.image.path} has no labels; use a split that has masks")

@@ -83,6 +83,16 @@ class PixelRecord:
 
 
 @dataclass(frozen=True)
+class VolumeRecord(PixelRecord):
+    """One volume with a class for every voxel; its labels are a `MaskFile` that is a volume too.
+
+    files: a file (or a folder of DICOM slices) for each group of channels, in order; the first is `image.path`.
+    """
+
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Thing:
     """One object of a picture.
 

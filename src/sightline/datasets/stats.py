@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from sightline.datasets.classes import order_by_hash
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
-from sightline.datasets.records import DataSet, ObjectRecord, Thing
+from sightline.datasets.records import DataSet, ObjectRecord, Thing, VolumeRecord
 from sightline.datasets.things import things_of
+from sightline.datasets.volumes import read_volume_of
 from sightline.errors import SightlineError
+from sightline.media.volume import Volume
 
 _PIXELS = 65_536  # values a picture gives to the pooled percentiles
 
@@ -29,7 +31,7 @@ class Stats:
 
     pictures: int  # in the data set
     looked: int  # pictures read
-    sizes: tuple[tuple[int, int], ...]  # of every picture looked at
+    sizes: tuple[tuple[int, ...], ...]  # of every picture looked at; volumes: depth, height, width
     dtypes: Mapping[str, int]  # how many pictures are uint8, uint16, float32
     channels: Mapping[int, int]  # how many pictures have 1, 3, ... channels
     low: float  # the smallest value
@@ -42,25 +44,26 @@ class Stats:
     class_pictures: tuple[int, ...]  # pictures in which the class is present
     ignored: float  # share of pixels that are never scored
     object_size: float | None  # one class: the median over pictures of sqrt(mean area of its regions), in pixels
+    spacings: tuple[tuple[float, float, float], ...] = ()  # volumes: millimetres along depth, height, width
+    foreground: Mapping[float, float] = field(default_factory=dict)  # volumes: percentiles of voxels above class 0
     sides: tuple[float, ...] = ()  # objects: sqrt of the area of every box of the pictures looked at, in pixels, sorted
     class_objects: tuple[int, ...] = ()  # objects of each class
     most_objects: int = 0  # in one picture
 
     @property
-    def smallest(self) -> tuple[int, int]:
-        """The smallest height and the smallest width."""
-        return min(h for h, _ in self.sizes), min(w for _, w in self.sizes)
+    def smallest(self) -> tuple[int, ...]:
+        """The smallest height and the smallest width (volumes: depth first)."""
+        return tuple(min(axis) for axis in zip(*self.sizes))
 
     @property
-    def largest(self) -> tuple[int, int]:
-        """The largest height and the largest width."""
-        return max(h for h, _ in self.sizes), max(w for _, w in self.sizes)
+    def largest(self) -> tuple[int, ...]:
+        """The largest height and the largest width (volumes: depth first)."""
+        return tuple(max(axis) for axis in zip(*self.sizes))
 
     @property
-    def median_size(self) -> tuple[int, int]:
-        """The median height and the median width."""
-        height, width = np.median(np.array(self.sizes), axis=0)
-        return int(height), int(width)
+    def median_size(self) -> tuple[int, ...]:
+        """The median height and the median width (volumes: depth first)."""
+        return tuple(int(n) for n in np.median(np.array(self.sizes), axis=0))
 
     @property
     def class_shares(self) -> tuple[float, ...]:
@@ -81,7 +84,8 @@ def stats(data: DataSet, *, limit: int = 200, seed: int = 0, skipped: dict[str, 
     chosen = sorted(order_by_hash([r.key for r in data.records], seed)[:limit])
     for record in (data.records[i] for i in chosen):
         try:
-            picture = read_picture(record)
+            volume = read_volume_of(record) if isinstance(record, VolumeRecord) else None
+            picture = read_picture(record) if volume is None else volume.array
             labels = None
             if record.labels is not None and not isinstance(record, ObjectRecord):
                 labels = read_labels_of(record, len(data.classes))
@@ -93,7 +97,9 @@ def stats(data: DataSet, *, limit: int = 200, seed: int = 0, skipped: dict[str, 
             skipped[record.key] = str(error)
             continue
         count.picture(picture)
-        if labels is not None:
+        if volume is not None:
+            count.volume(volume, labels)
+        elif labels is not None:
             count.labels(labels, regions=len(data.classes) == 1)
     if not count.sizes:
         raise SightlineError(f"{data.root}: not one of {len(chosen)} pictures can be read; run sightline data check")
@@ -104,7 +110,9 @@ class Counting:
     """The sums behind `Stats`; exact over all pixels but for the percentiles, which pool a grid of each picture."""
 
     def __init__(self, classes: int) -> None:
-        self.sizes: list[tuple[int, int]] = []
+        self.sizes: list[tuple[int, ...]] = []
+        self.spacings: list[tuple[float, float, float]] = []
+        self.foreground: list[np.ndarray] = []
         self.dtypes: Counter[str] = Counter()
         self.channels: Counter[int] = Counter()
         self.low, self.high = np.inf, -np.inf
@@ -120,17 +128,26 @@ class Counting:
 
     def picture(self, image: np.ndarray) -> None:
         """Count one picture `(H, W, C)`."""
-        height, width, channels = image.shape
-        self.sizes.append((height, width))
+        *size, channels = image.shape
+        self.sizes.append(tuple(size))
         self.dtypes[image.dtype.name] += 1
         self.channels[channels] += 1
         self.low, self.high = min(self.low, float(image.min())), max(self.high, float(image.max()))
-        step = max(int(np.ceil(np.sqrt(height * width / _PIXELS))), 1)
-        self.values.append(image[::step, ::step].ravel().astype(np.float32))
+        grid = image.reshape(-1, *image.shape[-2:])  # volumes as one tall picture
+        step = max(int(np.ceil(np.sqrt(grid.shape[0] * grid.shape[1] / _PIXELS))), 1)
+        self.values.append(grid[::step, ::step].ravel().astype(np.float32))
         top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
         pixels, sums, squares = self.moments.setdefault(channels, [0, np.zeros(channels), np.zeros(channels)])
         flat = image.reshape(-1, channels).astype(np.float64) / top
         self.moments[channels] = [pixels + len(flat), sums + flat.sum(axis=0), squares + (flat**2).sum(axis=0)]
+
+    def volume(self, volume: Volume, ids: NDArray[np.uint8] | None) -> None:
+        """What volumes have besides: spacing, and the values of voxels that are of a class above 0."""
+        self.spacings.append(volume.spacing)
+        if ids is not None:
+            self.labels(ids.reshape(ids.shape[0] * ids.shape[1], ids.shape[2]), regions=False)
+            inside = volume.array[(ids > 0) & (ids != IGNORE)].ravel()
+            self.foreground.append(inside[:: max(1, inside.size // _PIXELS)].astype(np.float32))
 
     def labels(self, ids: NDArray[np.uint8], *, regions: bool) -> None:
         """Count one label map; `regions`: measure the connected regions of class 1 too."""
@@ -182,7 +199,16 @@ class Counting:
             class_pictures=tuple(int(n) for n in self.class_pictures[: self.classes]) if self.labelled else (),
             ignored=float(self.class_pixels[IGNORE] / total) if total else 0.0,
             object_size=float(np.median(self.region_sizes)) if self.region_sizes else None,
+            spacings=tuple(self.spacings),
+            foreground=_percentiles(self.foreground),
             sides=tuple(sorted(self.sides)),
             class_objects=tuple(int(n) for n in self.class_objects) if self.sides else (),
             most_objects=self.most,
         )
+
+
+def _percentiles(values: Sequence[np.ndarray]) -> dict[float, float]:
+    """A few percentiles of pooled values, none of none."""
+    pooled = np.concatenate(values) if values else np.zeros(0)
+    points = (0.5, 50.0, 99.5)
+    return {p: float(v) for p, v in zip(points, np.percentile(pooled, points))} if pooled.size else {}
