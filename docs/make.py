@@ -1,8 +1,9 @@
 """Write what the documents say about systems from the catalogue and from measurements: `python docs/make.py`.
 
-It rewrites `docs/systems.md` and the table between two markers in `README.md`; `--check` only says whether they are up
-to date. Names, papers, parameters and published weights come from the catalogue. Everything measured comes from the
-JSON files in `docs/results/`, which commands write and nobody edits; what was not measured stays blank.
+It rewrites `docs/systems.md`, a page a paper in `docs/systems/`, and the table between two markers in `README.md`;
+`--check` only says whether they are up to date. Names, papers, parameters and published weights come from the
+catalogue, what is told of a paper from the preface of its file. Everything measured comes from the JSON files in
+`docs/results/`, which commands write and nobody edits; what was not measured stays blank.
 
 A file in `docs/results/` holds one result, or a list of them:
 
@@ -21,6 +22,7 @@ Of several results about the same thing the newest counts.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -134,7 +136,7 @@ def _row(name: str, entry: Entry, results: Sequence[Result]) -> tuple[str, ...]:
     loads = [*(f"`{w.name}`" for w in entry.weights), *(r.detail("peer") for r in differences)]
     return (
         f"`{name}`",
-        entry.paper,
+        f"{entry.paper} ([page](systems/{_key(entry)}.md))",
         f"{entry.parameters:,}",
         "<br>".join(dict.fromkeys(loads)),
         f"{max(r.value for r in differences):.1e}" if differences else BLANK,
@@ -142,6 +144,45 @@ def _row(name: str, entry: Entry, results: Sequence[Result]) -> tuple[str, ...]:
         "<br>".join(f"{r.value:.2f} x {r.detail('peer')}" for r in own if r.what == "speed"),
         "<br>".join(f"any {r.detail('any') or 'nothing'}" for r in own if r.what == "export"),
     )
+
+
+def paper_pages(entries: Mapping[str, Entry], results: Sequence[Result]) -> dict[str, str]:
+    """A page a paper, by its file's key: the preface, the data's path, its entries, what was measured of them."""
+    files: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        files.setdefault(_key(entry), []).append(name)
+    return {key: _paper(key, names, entries, results) for key, names in files.items()}
+
+
+def _key(entry: Entry) -> str:
+    """`segmentation-unet` of `sightline.segmentation.models.unet:unet`."""
+    parts = entry.build.partition(":")[0].split(".")
+    return f"{parts[1]}-{parts[-1]}"
+
+
+def _paper(key: str, names: Sequence[str], entries: Mapping[str, Entry], results: Sequence[Result]) -> str:
+    module = entries[names[0]].build.partition(":")[0]
+    source = Path("src", *module.split(".")).with_suffix(".py")
+    preface = ast.get_docstring(ast.parse((ROOT / source).read_text(encoding="utf-8"))) or ""
+    title, _, rest = preface.partition("\n")
+    parts = [
+        f"# {title.rstrip('.')}",
+        "<!-- Written by docs/make.py from the preface of the file, the catalogue and docs/results/. -->",
+        rest.strip(),
+        f"The code: [{source.as_posix()}](../../{source.as_posix()}).",
+    ]
+    if (ROOT / "docs" / "images" / "paths" / f"{key}.svg").is_file():
+        parts += [
+            "## The data's path",
+            f"![What each part of the network puts out](../images/paths/{key}.svg)",
+            "Boxes are as high as the map and as wide as its channels, on a scale of logarithms; drawn from the network"
+            " by `python docs/paths.py`.",
+        ]
+    head = ("entry", "parameters", "public checkpoints", "difference", "score here", "speed", "export")
+    rows = [_row(name, entries[name], results) for name in names]
+    parts += ["## Entries", table(head, [(row[0], *row[2:]) for row in rows], right=(1,))]
+    parts += ["What the columns mean, and how to get the numbers again: [systems.md](../systems.md)."]
+    return "\n\n".join(parts) + "\n"
 
 
 def _scores(results: Iterable[Result]) -> str:
@@ -215,6 +256,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     return {
         readme: between(readme.read_text(encoding="utf-8"), readme_table(entries)),
         root / "docs" / "systems.md": systems_page(entries, results),
+        **{root / "docs" / "systems" / f"{key}.md": page for key, page in paper_pages(entries, results).items()},
     }
 
 
