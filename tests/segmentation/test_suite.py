@@ -187,6 +187,8 @@ def test_weights_go_out_and_come_back(name: str, tmp_path: Any) -> None:
 def written(name: str) -> tuple[str, ...]:
     """The public layouts that hold the whole network."""
     papers = {"unet_same": "milesial", "unet_same_bilinear": "milesial", "unet_valid": "jvanvugt"}
+    if name == "segnet_semseg":
+        return ("semseg",)
     if name.startswith("attention_unet"):
         return ("oktay",) if "3d" in name else ("leejunhyun",)
     if name.startswith("transunet_"):
@@ -222,6 +224,9 @@ STORED = {  # mean and deviation of the logits
     "attention_unet": (0.348546, 0.73309),
     "attention_unet_3d": (0.0961296, 0.511271),
     "attention_unet_3d_single": (-0.0397677, 0.550883),
+    "bayesian_segnet": (2.48937, 8.53106),
+    "deconvnet": (0.129271, 0.668659),
+    "deconvnet_ensemble": (5.75811, 19.3845),
     "deeplabv3": (0.198764, 0.192439),
     "deeplabv3_torchvision_mobilenet_v3_large": (1.87812, 3.22431),
     "deeplabv3_torchvision_r101": (7.42608, 6.15945),
@@ -233,6 +238,7 @@ STORED = {  # mean and deviation of the logits
     "deeplabv3plus_smp_r50": (1.92242, 5.24183),
     "deeplabv3plus_vainf_r101": (1.75726, 7.74963),
     "deeplabv3plus_vainf_r50": (1.75726, 7.74963),
+    "farabet": (-0.600985, 0.869184),
     "fcn16s": (-0.00769421, 3.45727),
     "fcn32s": (0.00728814, 1.52031),
     "fcn8s": (1.63758, 13.8756),
@@ -241,9 +247,13 @@ STORED = {  # mean and deviation of the logits
     "fcn_torchvision_r50": (-1.59116, 15.3157),
     "nnunet_plain_2d": (-0.142609, 0.918945),
     "nnunet_plain_3d": (-0.173886, 1.10545),
+    "pinheiro_rcnn": (0.766335, 0.877789),
     "pspnet": (0.0697259, 0.241366),
     "pspnet101": (0.0490888, 5.08125),
     "pspnet50": (0.0490888, 5.08125),
+    "segnet": (2.48937, 8.53106),
+    "segnet_basic": (2.00147, 84.4172),
+    "segnet_semseg": (0.374501, 0.592408),
     "transunet": (0.9376, 1.0731),
     "transunet_r50_vit_b16": (0.104885, 0.319678),
     "transunet_r50_vit_l16": (0.104885, 0.319678),
@@ -269,7 +279,8 @@ def test_compiles_without_a_graph_break(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_exports_with_any_batch_height_and_width(name: str) -> None:
-    net, images = tiny(name), picture(name)
+    # where rounding down leaves a single place, a program would be bound to it
+    net, images = tiny(name), picture(name, larger=15 if name == "segnet_semseg" else 0)
     axes = ("depth", "height", "width")[-(images.ndim - 2) :]
     sides = [torch.export.Dim.DYNAMIC] * len(axes)  # an error when the program would take one size only
     if "unpadded" in MODELS[name].traits:

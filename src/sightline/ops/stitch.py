@@ -9,9 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from sightline.ops.resize import Padding, pad
+
+
+def every_patch(
+    network: Callable[[Tensor], Tensor], x: Tensor, *, field: int, padding: Padding = "zeros", batch: int = 4096
+) -> Tensor:
+    """An answer for every pixel from a patch of its own: `(B, C, H, W)` to `(B, K, H, W)`, `batch` patches at a time.
+
+    network: `(N, C, field, field)` to `(N, K, 1, 1)`. Pixel (y, x) has field // 2 pixels before it in its patch; beyond
+    its borders the picture is continued by `padding`. The slow way that all others must equal.
+    """
+    before, after = field // 2, field - 1 - field // 2
+    height, width = x.shape[2:]
+    windows = pad(x, (before, after, before, after), padding).unfold(2, field, 1).unfold(3, field, 1)
+    rows = max(1, batch // width)
+    answers = [
+        network(windows[k, :, y : y + rows].permute(1, 2, 0, 3, 4).flatten(0, 1)).flatten(1)
+        for k in range(len(x))
+        for y in range(0, height, rows)
+    ]
+    return torch.cat(answers).unflatten(0, (len(x), height, width)).permute(0, 3, 1, 2)
 
 
 def shift_and_stitch(

@@ -85,9 +85,18 @@ class LabelMap:
         image = self.image if image is None else image
         return overlay(image, self.labels.cpu().numpy(), self.classes, self.colours, alpha=alpha)
 
+    def draw_uncertainty(self) -> np.ndarray:
+        """The uncertainty from black (sure) over red and yellow to white (its largest value): uint8 `(H, W, 3)`."""
+        if self.uncertainty is None:
+            raise UsageError(f"the answer for {self.name} has no uncertainty; ask a network that samples its dropout")
+        values = self.uncertainty.float().cpu().numpy()
+        part = values / max(float(values.max(initial=0.0)), 1e-12) * 3
+        return (np.stack([part, part - 1, part - 2], axis=-1).clip(0, 1) * 255).round().astype(np.uint8)
+
     def save(self, folder: str | Path) -> dict[str, str]:
         """Write `NAME.png` (the class ids, with a palette) and `NAME-overlay.jpg` into `folder`; return the paths.
 
+        Uncertainty, where there is one, becomes `NAME-uncertainty.tif` (float32) and a drawing of it, `.png`.
         Multi-label answers write `CLASS/NAME.png` for every class instead, as their data sets have it.
         """
         from sightline.media.image import write_image
@@ -107,6 +116,11 @@ class LabelMap:
             overlay = folder / f"{self.name}-overlay.jpg"
             write_image(overlay, self.draw())
             written["overlay"] = str(overlay)
+        if self.uncertainty is not None:
+            written["uncertainty"] = str(folder / f"{self.name}-uncertainty.tif")
+            written["uncertainty_drawn"] = str(folder / f"{self.name}-uncertainty.png")
+            write_image(written["uncertainty"], self.uncertainty.float().cpu().numpy())
+            write_image(written["uncertainty_drawn"], self.draw_uncertainty())
         return written
 
     def to_dict(self) -> dict[str, Any]:

@@ -190,9 +190,7 @@ MODELS: dict[str, Entry] = {
 _SEGNET = (
     "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation (Badrinarayanan et al. 2015)"
 )
-_BAYESIAN = (
-    "Bayesian SegNet: Model Uncertainty in Deep Convolutional Encoder-Decoder Architectures (Kendall et al. 2015)"
-)
+_BAYESIAN = "Bayesian SegNet: Model Uncertainty in Deep Convolutional Encoder-Decoders (Kendall et al. 2015)"
 _DECONVNET = "Learning Deconvolution Network for Semantic Segmentation (Noh, Hong & Han 2015)"
 _FARABET = "Learning Hierarchical Features for Scene Labeling (Farabet et al. 2013)"
 _PINHEIRO = "Recurrent Convolutional Neural Networks for Scene Parsing (Pinheiro & Collobert 2014)"
@@ -201,13 +199,17 @@ _DECONVNETS = "sightline.segmentation.models.deconvnet"
 _TINY_DECONVNET = {"width": 2, "hidden": 16, "window": 64}
 
 MODELS |= {
-    "segnet": Entry(f"{_SEGNETS}:segnet", "segmentation", _SEGNET, 29_449_355, tiny={"width": 4}),
+    "segnet": Entry(f"{_SEGNETS}:segnet", "segmentation", _SEGNET, 29_449_355, tiny={"width": 6}),
     "segnet_basic": Entry(
         f"{_SEGNETS}:segnet_basic", "segmentation", _SEGNET, 1_416_587, tiny={"width": 6, "depth": 3}
     ),
     "segnet_semseg": Entry(f"{_SEGNETS}:segnet_semseg", "segmentation", _SEGNET, 29_455_167, tiny={"width": 4}),
     "bayesian_segnet": Entry(
-        f"{_SEGNETS}:bayesian_segnet", "segmentation", _BAYESIAN, 29_449_355, tiny={"width": 4, "samples": 3}
+        f"{_SEGNETS}:bayesian_segnet",
+        "segmentation",
+        _BAYESIAN,
+        29_449_355,
+        tiny={"width": 6, "dropout": 0.2, "samples": 3},
     ),
     "deconvnet": Entry(
         f"{_DECONVNETS}:deconvnet",

@@ -26,6 +26,7 @@ from sightline.ops.window import mirror, mirror_window
 from sightline.segmentation.answer import LabelMap, named
 from sightline.segmentation.contract import labels_of, probabilities
 from sightline.segmentation.draw import colours_for
+from sightline.segmentation.sampled import sampled
 
 FLIPS = {"none": ((),), "h": ((), (-1,)), "hv": ((), (-1,), (-2,), (-1, -2))}
 WHOLE = 2048 * 2048
@@ -95,17 +96,25 @@ def answer(
         slabs = iter([(0, look(pixels))])
     else:
         slabs = label_slabs(look, window, (height, width), tile, procedure.overlap)
-    if not tile or procedure.keep or prepared.valid != prepared.original:
+    multilabel = bool(getattr(net, "multilabel", False))
+    tidy, doubt = getattr(net, "tidy", None), None
+    if not tile or procedure.keep or prepared.valid != prepared.original or measures(net) or tidy is not None:
         found = restore(torch.cat([p for _, p in slabs], dim=1), prepared)
-        labels, count = labels_of(found[None])[0], len(found)
+        if measures(net):
+            found, doubt = found[:-1], found[-1]
+        if tidy is not None:
+            found = tidy(found, image)
+        labels, count = labels_of(found[None], multilabel=multilabel)[0], len(found)
     else:
-        found, parts = None, [(labels_of(p[None])[0], len(p)) for _, p in slabs]
-        labels, count = torch.cat([rows for rows, _ in parts]), parts[0][1]
+        found, parts = None, [(labels_of(p[None], multilabel=multilabel)[0], len(p)) for _, p in slabs]
+        labels, count = torch.cat([rows for rows, _ in parts], dim=-2), parts[0][1]
     return LabelMap(
         labels=labels,
-        classes=named(classes, count),
+        classes=named(classes, count, multilabel=multilabel),
+        multilabel=multilabel,
         colours=tuple((r, g, b) for r, g, b in colours),
         probabilities=found,
+        uncertainty=doubt,
         name=name,
         image=image,
     )
@@ -133,6 +142,8 @@ def label_tiff(
         raise UsageError(
             f"{path} is labelled in tiles, which resize={preprocess.resize} does not allow; train without it"
         )
+    if getattr(net, "multilabel", False):
+        raise UsageError(f"{path} is too large to hold an answer for each class; cut it into pictures of 32 megapixels")
     procedure = procedure or Procedure()
     device = next(net.parameters()).device
     counts = torch.zeros(256, dtype=torch.int64)
@@ -148,7 +159,7 @@ def label_tiff(
 
         def look(x: Tensor) -> Tensor:
             found = views(net, as_float(x)[None].to(device), procedure, preprocess.multiple)[0].cpu()
-            return unpad(found, (context,) * 4)
+            return unpad(found[:-1] if measures(net) else found, (context,) * 4)
 
         count = 0
         with LabelFile(to, (height, width), colours=colours_for(named(classes, len(classes)), colours)) as sink:
@@ -225,10 +236,22 @@ def see(net: Any, x: Tensor, multiple: int = 1) -> Tensor:
     """Class probabilities `(B, K, H, W)` of `x` `(B, C, H, W)` of any size, continued by its mirror image where needed.
 
     multiple: sides that the network is given divide by this. An unpadded network has `margin`, the pixels that are
-    lost at each side, and `legal_size(n)`, the smallest side of at least `n` pixels that it takes.
+    lost at each side, and `legal_size(n)`, the smallest side of at least `n` pixels that it takes. A network that looks
+    in a way of its own (windows) has `look(x)`. One with `samples` above 0 is asked so often with its dropout on, and
+    the uncertainty comes as one channel more.
     """
     margin = getattr(net, "margin", 0)
     height, width = x.shape[-2:]
     sides = [net.legal_size(n + 2 * margin) if margin else -(-n // multiple) * multiple for n in (height, width)]
-    found = net(mirror_window(x, -margin, -margin, *sides)).logits
-    return probabilities(found.float())[..., :height, :width]
+    multilabel = bool(getattr(net, "multilabel", False))
+    pixels, look = mirror_window(x, -margin, -margin, *sides), getattr(net, "look", net)
+
+    def once() -> Tensor:
+        return probabilities(look(pixels).logits.float(), multilabel=multilabel)[..., :height, :width]
+
+    return torch.cat(sampled(net, once, net.samples), dim=1) if measures(net) else once()
+
+
+def measures(net: Any) -> bool:
+    """Whether the network's answer holds its uncertainty: it is sampled with its dropout on."""
+    return bool(getattr(net, "samples", 0))
