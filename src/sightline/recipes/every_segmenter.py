@@ -1,0 +1,111 @@
+"""Every segmentation system learns: street scenes (CamVid), from random weights, small widths, minutes each.
+
+    python -m sightline.recipes.every_segmenter camvid              all that have no result yet
+    python -m sightline.recipes.every_segmenter camvid segnet unet  these
+
+Trained on train, scored on val: `dataset_miou` over 11 classes at 360 x 480; every network works at half that size. It
+shows that a system learns, no more: widths, steps and time are far below the papers'. Runs stand in
+`runs/every_segmenter/NAME`, results in `runs/every_segmenter/results.json`; a command that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError, UsageError, did_you_mean
+from sightline.files import write_text
+from sightline.recipes.baselines import location_prior
+from sightline.recipes.recipe import Recipe, carry_out
+
+FOLDER = Path("runs") / "every_segmenter"
+VGG = {"widths": [16, 32, 64, 96, 96], "hidden": 256}
+RESNET = {"width": 16}
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"width": 12},
+    "unet_same": {"width": 12},
+    "unet_same_bilinear": {"width": 12},
+    "unet_valid": {"width": 16, "depth": 4, "in_channels": 3},
+    "fcn32s": VGG,
+    "fcn16s": VGG,
+    "fcn8s": VGG,
+    "fcn8s_atonce": VGG,
+    "fcn_torchvision_r50": RESNET,
+    "fcn_torchvision_r101": RESNET,
+    "deeplabv3": {"backbone": "resnet18", "channels": 64},
+    "deeplabv3_torchvision_r50": RESNET,
+    "deeplabv3_torchvision_r101": RESNET,
+    "deeplabv3_torchvision_mobilenet_v3_large": {},
+    "deeplabv3plus": {"backbone": "resnet18", "channels": 64},
+    "deeplabv3plus_google_xception65": {"widths": [16, 24, 32, 64, 96, 128, 160, 192], "middle": 4, "channels": 64},
+    "deeplabv3plus_vainf_r50": RESNET,
+    "deeplabv3plus_vainf_r101": RESNET,
+    "deeplabv3plus_jfzhang95_r101": RESNET,
+    "deeplabv3plus_smp_r50": RESNET,
+    "deeplabv3plus_smp_r101": RESNET,
+    "pspnet": {"backbone": "resnet18", "channels": 64},
+    "pspnet50": {"width": 16, "channels": 64},
+    "pspnet101": {"width": 16, "channels": 64},
+}
+"""Builder values of each system for a laptop."""
+
+OPTIONS: dict[str, Any] = {
+    "seed": 0,
+    "resize": "exact(180, 240)",
+    "size": [160, 224],
+    "batch": 4,
+    "steps": 500,
+    "lr": 2e-3,
+    "augment": "light",
+    "augment_values": {"scale": [0.75, 1.5], "colour": 0.1},
+    "train_values": {"validate_every": 500},
+}
+OTHERS: dict[str, dict[str, Any]] = {}
+"""Options of single systems that differ, each with its reason."""
+
+
+def recipe(name: str) -> Recipe:
+    """The experiment of one system."""
+    return Recipe(
+        name="every_segmenter",
+        model=name,
+        score="dataset_miou",
+        expected=0.3,
+        baseline=location_prior,
+        options={**OPTIONS, **OTHERS.get(name, {}), "model_values": SMALL[name]},
+    )
+
+
+def carry_out_all(data: str | Path, names: list[str]) -> list[Mapping[str, Any]]:
+    """Train and score `names`, or every system without a result; returns and writes all results there are."""
+    told = FOLDER / "results.json"
+    results = {row["system"]: row for row in (json.loads(told.read_text()) if told.is_file() else [])}
+    for done, name in enumerate(names or [name for name in SMALL if name not in results]):
+        print(f"{name}, {done + 1} of {len(names) or len(SMALL)}", flush=True)
+        row = carry_out(recipe(name), data, {"run": FOLDER / name})
+        results[name] = row | {"command": f"{row['command']} {name}", "values": SMALL[name]}
+        write_text(told, json.dumps([results[key] for key in SMALL if key in results], indent=1) + "\n")
+    return list(results.values())
+
+
+def main() -> int:
+    """The command line: DATA, then names."""
+    words = sys.argv[1:]
+    try:
+        if not words:
+            raise UsageError("which data? python -m sightline.recipes.every_segmenter DATA [SYSTEM ...]")
+        for name in words[1:]:
+            if name not in SMALL:
+                raise UsageError(f"'{name}' is not among the systems of this recipe.{did_you_mean(name, SMALL)}")
+        carry_out_all(words[0], words[1:])
+    except SightlineError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
