@@ -66,6 +66,27 @@ def _attention_3d(case: Case) -> tuple[str, dict[str, Any]]:
     }
 
 
+def _resunet_a(case: Case) -> tuple[str, dict[str, Any]]:
+    width, in_channels = _shape(case, "encoder.conv_first_normed.conv2d.weight")[:2]
+    levels = _count(case, r"encoder\.Dn(\d+)\.")
+    return f"resunet_a_d{levels}", {
+        "num_classes": _shape(case, "logits.4.weight")[0],
+        "in_channels": in_channels,
+        "width": width,
+    }
+
+
+def _tasks(out: Any) -> dict[str, Any]:
+    """The four answers under the case's names, before and after their activation."""
+    scores = {"segmentation": out.logits, "boundary": out.boundary, "distance": out.distance, "colour": out.colour}
+    many = out.logits.shape[1] > 1
+    said = {
+        name: map.softmax(1) if many and name in ("segmentation", "distance") else map.sigmoid()
+        for name, map in scores.items()
+    }
+    return said | {f"logits_{name}": map for name, map in scores.items()}
+
+
 def systems(catalog: Any) -> dict[str, Any]:
     """The family's rows, made with the classes of `catalog.py`."""
     transunet = catalog.System(
@@ -94,7 +115,15 @@ def systems(catalog: Any) -> dict[str, Any]:
             (("gating", "gating"), ("attentionblock{4-i}", "gates.{i}"), ("up_concat{4-i}", "ups.{i}")),
         ),
     )
+    resunet_a = catalog.System(
+        _resunet_a,
+        arrays=_tasks,
+        taps=catalog.KeyMap("taps", (("encoder.middle", "middle"), ("psp_2ndlast", "last"))),
+        suffix=".npz",
+    )
     return {
+        "ResUNet-a d6 (conditioned multitask)": resunet_a,
+        "ResUNet-a d7 (conditioned multitask)": resunet_a,
         "Attention U-Net 2D (LeeJunHyun)": attention_2d,
         "Attention U-Net 3D (official)": attention_3d,
         "TransUNet R50-ViT-B/16": transunet,

@@ -189,6 +189,8 @@ def written(name: str) -> tuple[str, ...]:
     papers = {"unet_same": "milesial", "unet_same_bilinear": "milesial", "unet_valid": "jvanvugt"}
     if name == "segnet_semseg":
         return ("semseg",)
+    if name.startswith("resunet_a"):
+        return ("resuneta",)
     if name.startswith("attention_unet"):
         return ("oktay",) if "3d" in name else ("leejunhyun",)
     if name.startswith("transunet_"):
@@ -251,6 +253,9 @@ STORED = {  # mean and deviation of the logits
     "pspnet": (0.0697259, 0.241366),
     "pspnet101": (0.0490888, 5.08125),
     "pspnet50": (0.0490888, 5.08125),
+    "resunet_a": (0.781403, 52.8218),
+    "resunet_a_d6": (0.0516913, 0.326077),
+    "resunet_a_d7": (0.0937501, 0.415754),
     "segnet": (2.48937, 8.53106),
     "segnet_basic": (2.00147, 84.4172),
     "segnet_semseg": (0.374501, 0.592408),

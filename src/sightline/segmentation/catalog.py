@@ -358,3 +358,23 @@ MODELS |= {
         tiny={"width": 2},
     ),
 }
+
+_RESUNET_A = (
+    "ResUNet-a: a deep learning framework for semantic segmentation of remotely sensed data (Diakogiannis 2020)"
+)
+_RESUNETS_A = "sightline.segmentation.models.resunet_a"
+
+MODELS |= {
+    "resunet_a": Entry(f"{_RESUNETS_A}:resunet_a", "segmentation", _RESUNET_A, 58_033_865, tiny={"width": 4}),
+    "resunet_a_d6": Entry(
+        f"{_RESUNETS_A}:resunet_a_d6", "segmentation", _RESUNET_A, 58_037_781, Preprocess(channels=5), tiny={"width": 2}
+    ),
+    "resunet_a_d7": Entry(
+        f"{_RESUNETS_A}:resunet_a_d7",
+        "segmentation",
+        _RESUNET_A,
+        184_537_873,
+        Preprocess(channels=5),
+        tiny={"width": 2},
+    ),
+}
