@@ -40,16 +40,22 @@ def masks(seed: int, shape: tuple[int, ...], share: float) -> tuple[torch.Tensor
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), shape=SPACE, share=st.sampled_from([0.0, 0.1, 0.6, 1.0]), crowded=st.booleans())
-def test_distances_equal_a_search_of_all_pairs(seed, shape, share, crowded) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.one_of(SPACE, st.tuples(st.integers(1, 9))),
+    share=st.sampled_from([0.0, 0.05, 0.6, 1.0]),
+    reach=st.sampled_from([0, 1, 12]),
+    many=st.sampled_from([0.0, 1.0]),
+)
+def test_distances_equal_a_search_of_all_pairs(seed, shape, share, reach, many) -> None:
     a, b = masks(seed, shape, share)
     spacing = (2.5, 1.0, 0.75)[-len(shape) :]
     assert (outline(a).numpy() == slow_outline(a.numpy())).all()
-    before, surface.CROWDED = surface.CROWDED, -1.0 if crowded else 2.0  # both ways of measuring
+    before, surface.REACH, surface.MANY = (surface.REACH, surface.MANY), reach, many  # every way of measuring
     try:
         there, back = surface_distances(a, b, spacing)
     finally:
-        surface.CROWDED = before
+        surface.REACH, surface.MANY = before
     assert there.tolist() == pytest.approx(slow_distances(a.numpy(), b.numpy(), spacing))
     assert back.tolist() == pytest.approx(slow_distances(b.numpy(), a.numpy(), spacing))
 

@@ -1,12 +1,13 @@
 """Outlines of masks in pictures and volumes: which pixels they are, and how far one outline is from another.
 
-Distances are exact and Euclidean, from pixel centre to pixel centre, in units of `spacing` (one length an axis, in
-the axes' order; 1 when open). They are computed on the CPU, in double precision.
+Distances are Euclidean, from pixel centre to pixel centre, exact to seven digits, in units of `spacing` (one length an
+axis, in the axes' order; 1 when open). They are computed on the CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from sightline.errors import UsageError
 
-CROWDED = 0.25
-"""Share of outline pixels above which one distance transform costs less than a search for each of them."""
+REACH = 12
+"""Pixels along each axis but the first within which a neighbour is looked for everywhere at once."""
+MANY = 0.05
+"""Share of pixels that are further away, above which a distance transform costs less than a search for each."""
 
 
 def outline(mask: Tensor) -> Tensor:
@@ -37,11 +40,13 @@ def surface_distances(a: Tensor, b: Tensor, spacing: Sequence[float] | None = No
         raise UsageError(f"masks of shapes {tuple(a.shape)} and {tuple(b.shape)} have no distance: give one shape")
     scale = steps(spacing, a.ndim)
     one, two = (x.detach().cpu().numpy().astype(bool, copy=False) for x in (a, b))
-    window = _window(one | two)
+    window = _window(one, two)
     if window is None:
         return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
     one, two = _outline(one[window]), _outline(two[window])
-    there, back = _distances(one, two, scale), _distances(two, one, scale)
+    with ThreadPoolExecutor(1) as other:  # both directions at once: NumPy computes outside the interpreter's lock
+        later = other.submit(_distances, two, one, scale)
+        there, back = _distances(one, two, scale), later.result()
     return torch.from_numpy(there), torch.from_numpy(back)
 
 
@@ -83,11 +88,12 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~inner
 
 
-def _window(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box that holds the mask, None when it is empty."""
-    box = []
-    for axis in range(mask.ndim):
-        seen = np.flatnonzero(mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis)))
+def _window(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest box that holds both masks, None when they are empty."""
+    box: list[slice] = []
+    for axis in range(one.ndim):  # the first axis is read as it lies in memory, the others only inside the box
+        others = tuple(k for k in range(one.ndim) if k != axis)
+        seen = np.flatnonzero(one[tuple(box)].any(axis=others) | two[tuple(box)].any(axis=others))
         if not len(seen):
             return None
         box.append(slice(int(seen[0]), int(seen[-1]) + 1))
@@ -95,18 +101,58 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def _distances(of: NDArray[np.bool_], to: NDArray[np.bool_], scale: tuple[float, ...]) -> NDArray[np.float64]:
-    """From each pixel of `of` to the nearest of `to`: 0 where they coincide, a search in a tree for the others."""
-    from scipy.ndimage import distance_transform_edt
-    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
-
-    where, away = np.flatnonzero(of), of & ~to
+    """From each pixel of `of` to the nearest of `to`: near ones by shifting, the others by a tree or a transform."""
+    where = np.flatnonzero(of)
     if not to.any():
         return np.full(len(where), np.inf)
-    if np.count_nonzero(away) > CROWDED * of.size:
+    found = np.sqrt(_near(where, to, scale).astype(np.float64))
+    sure = (REACH + 1) * min(scale[1:], default=np.inf)  # what was not looked at is at least so far away
+    far = np.flatnonzero(found > sure)
+    if len(far) > MANY * of.size:
+        from scipy.ndimage import distance_transform_edt
+
         return np.asarray(distance_transform_edt(~to, sampling=scale)).ravel()[where]
-    found = np.zeros(of.shape)
-    points = np.argwhere(away)
-    if len(points):
+    if len(far):
+        from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
+
         tree = cKDTree(np.argwhere(to) * scale, balanced_tree=False, compact_nodes=False)
-        found[away] = tree.query(points * scale)[0]
-    return found.ravel()[where]
+        points = np.stack(np.unravel_index(where[far], of.shape), axis=1) * scale
+        found[far] = tree.query(points)[0]
+    return found
+
+
+def _near(where: NDArray[np.intp], to: NDArray[np.bool_], scale: tuple[float, ...]) -> NDArray[np.float32]:
+    """Squared distances from the flat places `where` to the nearest pixel of `to` within `REACH` along every axis but
+    the first; infinite where there is none. Axis after axis, as a distance is a sum of squares.
+    """
+    length = to.shape[0]
+    whole = np.int16 if length < 8000 else np.int32  # narrow numbers: this reads every voxel several times
+    none, index = whole(2 * length), np.arange(length, dtype=whole).reshape(-1, *[1] * (to.ndim - 1))
+    before = np.maximum.accumulate(np.where(to, index, -none), axis=0)
+    after = np.minimum.accumulate(np.where(to, index, none)[::-1], axis=0)[::-1]
+    steps_away = np.minimum(index - before, after - index)
+    squares = (steps_away.astype(np.float32) * np.float32(scale[0])) ** 2
+    squares[steps_away >= length] = np.inf
+    for axis in range(1, to.ndim - 1):
+        best, room = squares.copy(), np.empty(squares.size, np.float32)
+        for step in range(1, min(REACH, to.shape[axis] - 1) + 1):
+            more = np.float32((step * scale[axis]) ** 2)
+            lead = (slice(None),) * axis
+            low, high = (*lead, slice(None, -step)), (*lead, slice(step, None))
+            part = room[: squares[high].size].reshape(squares[high].shape)
+            for goal, source in ((low, high), (high, low)):
+                np.add(squares[source], more, out=part)
+                np.minimum(best[goal], part, out=best[goal])
+        squares = best
+    if to.ndim == 1:
+        return squares[where]
+    row, column = np.divmod(where, to.shape[-1])
+    reach = min(REACH, to.shape[-1] - 1)
+    lines = np.pad(squares.reshape(-1, to.shape[-1]), ((0, 0), (reach, reach)), constant_values=np.inf)
+    at = row * lines.shape[1] + column + reach
+    found = lines.take(at)
+    for step in range(1, reach + 1):
+        more = np.float32((step * scale[-1]) ** 2)
+        for moved in (at - step, at + step):
+            np.minimum(found, lines.take(moved) + more, out=found)
+    return found
