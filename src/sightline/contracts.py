@@ -129,6 +129,10 @@ class Task:
     stream(net, path, to, *, page, ...) -> the answer for a TIFF too large for memory, written to the file `to`.
     score(net, record, metric, *, preprocess, classes, procedure) -> answers one labelled record and counts it.
     panel(record, answer, colours, num_classes) -> picture, truth and answer side by side, for looking.
+    kind: what the room learns from, `pixels`, `objects`, `classes` (of pictures) or `clips`: how a folder is read.
+    stats(data, *, seed, skipped) -> what `plan` is told of the training data; None: of pictures with masks or boxes.
+    sources(source) -> what `predict` answers one by one, each with a name and `read()`; None: pictures.
+    example(preprocess, batch) -> an input to prove a changed or exported network on; None: pictures.
     """
 
     name: str
@@ -145,3 +149,7 @@ class Task:
     stream: Callable[..., Any]
     score: Callable[..., Any]
     panel: Callable[..., Any]
+    kind: str = "pixels"
+    stats: Callable[..., Any] | None = None
+    sources: Callable[..., Any] | None = None
+    example: Callable[..., Tensor | None] | None = None

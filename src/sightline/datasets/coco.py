@@ -36,20 +36,21 @@ _HEAD = 65_536
 def find_annotations(root: Path) -> list[tuple[Path, str]]:
     """`(file, split)` of the COCO files with segmentations in `root`; instances_*.json before all others."""
     if root.is_file():
-        return [(root, "")] if root.suffix.lower() == ".json" and _looks_right(root) else []
+        return [(root, "")] if root.suffix.lower() == ".json" and looks_right(root) else []
     homes = [root / "annotations", root, *(f for f in subfolders(root) if f.name.lower() in SPLITS)]
-    found = [(path, _split_of(path)) for home in homes for path in files(home, ".json") if _looks_right(path)]
+    found = [(path, split_of(path)) for home in homes for path in files(home, ".json") if looks_right(path)]
     instances = [(path, split) for path, split in found if path.stem.startswith("instances")]
     return instances or found
 
 
-def _split_of(path: Path) -> str:
+def split_of(path: Path) -> str:
+    """The split that a file's name or folder says."""
     words = [*re.split(r"[_\-. ]", path.stem.lower()), path.parent.name.lower()]
     return next((SPLITS[w.rstrip("0123456789")] for w in words if w.rstrip("0123456789") in SPLITS), "")
 
 
-def _looks_right(path: Path) -> bool:
-    """Whether the words of a COCO file stand in its beginning or end, and it is not one of captions or key points."""
+def looks_right(path: Path, *, joints: bool = False) -> bool:
+    """Whether the words of a COCO file stand in its beginning or end, and it is not one of captions (or joints)."""
     try:
         with path.open("rb") as stream:
             text = stream.read(_HEAD)
@@ -60,7 +61,7 @@ def _looks_right(path: Path) -> bool:
     words = sum(
         word in text for word in (b'"images"', b'"annotations"', b'"categories"', b'"file_name"', b'"segmentation"')
     )
-    return words >= 3 and b'"keypoints"' not in text and b'"caption"' not in text
+    return words >= 3 and (joints or b'"keypoints"' not in text) and b'"caption"' not in text
 
 
 def read_coco(root: Path, asked: Asked) -> Survey:
@@ -70,10 +71,10 @@ def read_coco(root: Path, asked: Asked) -> Survey:
         raise SightlineError(f"{root} has no COCO annotations; expected a JSON with images, annotations and categories")
     home = home_of(root) if root.is_file() else root
     survey = Survey(home, "coco", notes=["overlaps: smaller objects on top; crowd regions are never scored"])
-    contents = [(path, split, _content(path)) for path, split in found]
+    contents = [(path, split, content_of(path)) for path, split in found]
     categories: dict[Any, str] = {}
     for path, _, content in contents:
-        categories |= _categories(content, path)
+        categories |= categories_of(content, path)
     used = list(dict.fromkeys(categories[k] for k in sorted(categories)))
     names = Names(asked, used)
     check_names(list(names.ids), found[0][0])
@@ -84,7 +85,8 @@ def read_coco(root: Path, asked: Asked) -> Survey:
     return survey
 
 
-def _content(path: Path) -> dict[str, Any]:
+def content_of(path: Path) -> dict[str, Any]:
+    """A COCO file, checked to hold its three lists."""
     content = read_json(path)
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(_is_table(content.get(part)) for part in parts):
@@ -96,7 +98,8 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def _categories(content: dict[str, Any], path: Path) -> dict[Any, str]:
+def categories_of(content: dict[str, Any], path: Path) -> dict[Any, str]:
+    """`{category id: name}`."""
     for row in content["categories"]:
         if not isinstance(row.get("id"), int) or not isinstance(row.get("name"), str) or not row["name"].strip():
             raise SightlineError(f"{path}: the category {shown(row)} has no id and name; correct it")
@@ -108,7 +111,7 @@ def _records(survey: Survey, path: Path, split: str, content: dict[str, Any], id
     for row in content["annotations"]:
         if isinstance(row.get("image_id"), (int, str)):
             objects[row["image_id"]].append(row)
-    finder = _Finder(survey.root, path)
+    finder = Finder(survey.root, path)
     for row in content["images"]:
         try:
             number = row.get("id")
@@ -124,7 +127,7 @@ def _records(survey: Survey, path: Path, split: str, content: dict[str, Any], id
         survey.error(path, f"{path}: annotations of the picture id {shown(number)}, which images does not list; add it")
 
 
-class _Finder:
+class Finder:
     """Finds pictures by the file names of one annotation file, in the folders where COCO's tools put them."""
 
     def __init__(self, root: Path, path: Path) -> None:
@@ -156,7 +159,7 @@ def _painted(
         if not isinstance(category, int) or category not in ids:
             raise SightlineError(f"{path}: the category id {shown(category)} is not in categories; add it")
         crowd = row.get("iscrowd") in (1, True)
-        parts = _parts(row.get("segmentation"), path, size)
+        parts = parts_of(row.get("segmentation"), path, size)
         area = row.get("area")
         known = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 <= area < float("inf")
         big = float(area) if known and area is not None else _area(parts)
@@ -177,7 +180,7 @@ def _area(parts: list[Any]) -> float:
     return total
 
 
-def _parts(segmentation: Any, path: Path, size: tuple[int, int]) -> list[Any]:
+def parts_of(segmentation: Any, path: Path, size: tuple[int, int]) -> list[Any]:
     """Polygons (a list of flat lists) or run lengths (`counts` as list or text); an empty list has no pixels."""
     if isinstance(segmentation, list):
         rings = segmentation if all(isinstance(ring, list) for ring in segmentation) else [segmentation]

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.datasets.paint import paint
-from sightline.datasets.records import MaskFile, MaskStack, Picture, PixelRecord, Polygons, VolumeRecord
+from sightline.datasets.records import MaskFile, MaskStack, ObjectRecord, Picture, PixelRecord, Polygons, VolumeRecord
 from sightline.datasets.volumes import read_volume_labels, read_volume_of
 from sightline.errors import SightlineError
 from sightline.media.image import MAX_PIXELS, image_size, read_image
 from sightline.media.labels import labels_from_colours, read_labels
+from sightline.media.volume import volume_size
 
 IGNORE = 255
 
 
-def read_picture(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_picture(record: PixelRecord | ObjectRecord, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of a record's picture, `(H, W, C)` uint8, uint16 or float32; errors name the file.
 
     Volumes give `(D, H, W, C)`; `volumes.read_volume_of` says where their voxels stand, too.
@@ -26,6 +27,13 @@ def read_picture(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> np.nda
     if isinstance(record, VolumeRecord):
         return read_volume_of(record).array
     return read_image(record.image.path, page=record.image.page, max_pixels=max_pixels)
+
+
+def size_of(record: PixelRecord) -> tuple[int, ...]:
+    """Height and width of a record's picture, of volumes depth, height and width, from the header."""
+    if isinstance(record, VolumeRecord):
+        return volume_size(record.files[0])
+    return image_size(record.image.path, page=record.image.page)
 
 
 def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

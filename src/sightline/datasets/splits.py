@@ -28,10 +28,15 @@ def apply_splits(
     splits: `{split: keys}`; a key is a record's key or a stem that only one record has. Records that are not named
         are left out. Without it the given splits hold, and a missing val is cut from train by `val`:
     val: a share in (0, 1), a count, `last(N)` or `first(N)` pictures in natural order, or 0 for none.
+        `seeded(0.2)` draws single pictures whatever their names say; `again(...)` with one of these inside puts a given
+        val back to train first.
     """
     if splits is not None:
         return _by_keys(records, splits)
     records = _name_train(records)
+    if isinstance(val, str) and (pooled := re.fullmatch(r"again\((.+)\)", val)):
+        val = pooled[1]
+        records = [replace(r, split="train") if r.split == "val" else r for r in records]
     labelled = [r for r in records if r.split == "train" and r.labels is not None]
     if any(r.split == "val" for r in records):
         ignored = [f"val={val} is not used: the data set brings its own val split"] if isinstance(val, str) else []
@@ -84,6 +89,11 @@ def choose_val(records: Sequence[PixelRecord], val: Val, seed: int) -> tuple[set
     ordered = sorted(records, key=lambda r: natural(r.key))
     total = len(ordered)
     if isinstance(val, str):
+        if drawn := re.fullmatch(r"seeded\((.+)\)", val.replace(" ", "")):
+            share = _number(drawn[1])
+            count = min(max(round(share * total), 1), total - 1) if share < 1 else _checked(round(share), total, val)
+            chosen = order_by_hash([r.key for r in ordered], seed)[:count]
+            return {ordered[i].key for i in chosen}, f"{count} of {total}, each chosen by seed {seed}"
         rule = _RULE.match(val.replace(" ", ""))
         if rule is None:
             return choose_val(records, _number(val), seed)

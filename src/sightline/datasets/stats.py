@@ -89,7 +89,7 @@ def stats(data: DataSet, *, limit: int = 200, seed: int = 0, skipped: dict[str, 
             labels = None
             if record.labels is not None and not isinstance(record, ObjectRecord):
                 labels = read_labels_of(record, len(data.classes))
-            elif record.labels is not None:
+            elif isinstance(record, ObjectRecord) and record.labels is not None:
                 count.objects(things_of(record, len(data.classes), (picture.shape[0], picture.shape[1])))
         except SightlineError as error:
             if skipped is None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sightline.datasets.records import PixelRecord
-
 RGB = tuple[int, int, int]
 
 
@@ -40,7 +38,7 @@ class Survey:
 
     root: Path
     format: str
-    records: list[PixelRecord] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     colours: tuple[RGB, ...] = ()
     notes: list[str] = field(default_factory=list)
