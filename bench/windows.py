@@ -50,7 +50,7 @@ def table() -> Iterator[Row]:
         found = run(way)()
         same = expected[..., ::stride, ::stride] if way == "strided" else expected
         difference = float((found - same).abs().max())
-        assert difference == 0 or way == "strided" and difference < 1e-6, (way, difference)
+        assert difference == 0 or (way == "strided" and difference < 1e-6), (way, difference)
         yield race(
             f"{words}; field {field}, {SIDE} x {SIDE}",
             run(way),
