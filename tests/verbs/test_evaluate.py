@@ -169,3 +169,23 @@ def test_a_runs_own_validation_pictures_are_found_again(tmp_path: Path, shapes: 
     assert found.images == 4
     assert found.confusion == stored["confusion"]
     assert sorted(found.worst) == sorted(stored["worst"])
+
+
+def test_another_packages_rules_and_further_scores_are_asked_for(
+    tiny_run: Path, shapes: Path, tmp_path: Path, capsys
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    ours = evaluate(run, shapes)
+    theirs = evaluate(run, shapes, policy="mmseg")
+    assert theirs.metrics["mIoU"] == pytest.approx(ours.metrics["dataset_miou"])
+    assert theirs.metrics["aAcc"] == pytest.approx(ours.metrics["pixel_accuracy"])
+    assert theirs.notes[-1] == "scores by the rules of mmseg" and "dataset_miou" not in theirs.metrics
+    assert "dataset_miou" in json.loads((run / "evaluation.json").read_text())["metrics"]  # a policy's are not kept
+    assert main(["evaluate", str(run), str(shapes), "metrics=boundary_f1, ece", "tile=24", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["metrics"]) == {*ours.metrics, "boundary_f1", "ece"}
+    assert said["metrics"]["ece"] is not None and said["reliability"]
+    with pytest.raises(UsageError, match="policy 'mmsek' is unknown"):
+        evaluate(run, shapes, policy="mmsek")
+    with pytest.raises(UsageError, match="metric 'hd' is unknown; choose from hd95, assd"):
+        evaluate(run, shapes, metrics="hd")

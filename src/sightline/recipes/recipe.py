@@ -30,7 +30,10 @@ from sightline.verbs.train import read_setup, train
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment. score: the metric that counts; expected: its last value; baseline: a score without a network."""
+    """One experiment. score: the metric that counts; expected: its last value; baseline: a score without a network.
+
+    judge: further options of `evaluate`: how pictures are looked at, what is measured besides.
+    """
 
     name: str
     model: str
@@ -39,6 +42,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     split: str = "val"
     baseline: Callable[[DataSet], tuple[str, float]] | None = None
+    judge: Mapping[str, Any] = field(default_factory=dict)
 
 
 def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say: Callable[[str], None] = print) -> dict:
@@ -55,7 +59,7 @@ def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say:
     seconds = time.monotonic() - begun
     if run.stopped == "interrupted":
         raise SightlineError(f"stopped at step {run.step} of {run.steps}; the same command continues")
-    found = evaluate(folder, data, split=recipe.split)
+    found = evaluate(folder, data, split=recipe.split, **recipe.judge)
     say(str(found))
     result = {
         "system": recipe.model,
