@@ -272,7 +272,7 @@ def test_any_map_gives_a_finite_loss_and_ignored_pixels_nothing(seed, kind, clas
     assert (gradient[ignored] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["dice", "tversky", "focal_tversky", "lovasz", "lovasz_hinge", "boundary"])
+@pytest.mark.parametrize("name", ["dice", "tversky", "focal_tversky", "lovasz", "lovasz_hinge", "boundary", "tanimoto"])
 def test_a_class_without_labels_is_left_out(name: str) -> None:
     """Its own logits get no gradient where classes do not share a softmax."""
     logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()

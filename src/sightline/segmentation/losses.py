@@ -28,6 +28,7 @@ from sightline.ops.resize import centre_crop, resize
 from sightline.segmentation.contract import Scores, Target
 from sightline.segmentation.pixel_losses import cross_entropy, focal, ohem, top_k
 from sightline.segmentation.region_losses import boundary, focal_tversky, lovasz, lovasz_hinge, soft_dice, tversky
+from sightline.segmentation.tanimoto import tanimoto_loss
 
 TERMS: Mapping[str, Callable[..., Tensor]] = {
     "ce": cross_entropy,
@@ -38,6 +39,7 @@ TERMS: Mapping[str, Callable[..., Tensor]] = {
     "lovasz": lovasz,
     "lovasz_hinge": lovasz_hinge,
     "boundary": boundary,
+    "tanimoto": tanimoto_loss,
     "ohem": ohem,
     "topk": top_k,
 }
