@@ -186,7 +186,7 @@ def test_weights_go_out_and_come_back(name: str, tmp_path: Any) -> None:
 
 def written(name: str) -> tuple[str, ...]:
     """The public layouts that hold the whole network."""
-    papers = {"unet_same": "milesial", "unet_same_bilinear": "milesial", "unet_valid": "jvanvugt"}
+    papers = {"unet_same": "milesial", "unet_same_bilinear": "milesial", "unet_valid": "jvanvugt", "unet_mmseg": "mmseg"}
     if name == "segnet_semseg":
         return ("semseg",)
     if name.startswith("resunet_a"):
@@ -253,6 +253,7 @@ STORED = {  # mean and deviation of the logits
     "pspnet": (0.0697259, 0.241366),
     "pspnet101": (0.0490888, 5.08125),
     "pspnet50": (0.0490888, 5.08125),
+    "resunet": (-25.1043, 40.4631),
     "resunet_a": (0.781403, 52.8218),
     "resunet_a_d6": (0.0516913, 0.326077),
     "resunet_a_d7": (0.0937501, 0.415754),
@@ -267,6 +268,8 @@ STORED = {  # mean and deviation of the logits
     "unet3d": (-0.249635, 0.646334),
     "unet3d_valid": (0.167667, 0.708345),
     "unet3d_wolny": (-0.123447, 1.23565),
+    "unet_mmseg": (-0.140303, 0.539961),
+    "unet_phseg_v5": (0.241751, 0.28024),
     "unet_same": (0.169097, 0.24541),
     "unet_same_bilinear": (0.099112, 0.102628),
     "unet_valid": (0.321572, 0.52673),

@@ -378,3 +378,21 @@ MODELS |= {
         tiny={"width": 2},
     ),
 }
+
+_RESUNET = "Road Extraction by Deep Residual U-Net (Zhang, Liu & Wang 2018)"
+
+MODELS |= {
+    "resunet": Entry(
+        "sightline.segmentation.models.resunet:resunet", "segmentation", _RESUNET, 8_216_769, tiny={"width": 4}
+    ),
+    "unet_phseg_v5": Entry(
+        f"{_UNETS}:unet_phseg_v5",
+        "segmentation",
+        _UNET,
+        31_100_354,
+        _GREY,
+        traits=frozenset({"unpadded"}),
+        tiny={"width": 4, "depth": 3},
+    ),
+    "unet_mmseg": Entry(f"{_UNETS}:unet_mmseg", "segmentation", _UNET, 29_062_886, tiny={"width": 4}),
+}

@@ -9,7 +9,7 @@ dozen annotated pictures suffice.
 
 Letters: B pictures, K classes, C channels, H x W pixels.
 
-Four forms:
+Forms:
 
 - `unet`, the one to start with: padded, batch norm, nearest upsampling to the size of the skip, joined as [up, skip].
   Plain, or on any backbone as its contracting path; then it is layer for layer the Unet of
@@ -17,10 +17,15 @@ Four forms:
 - `unet_valid`, the paper: no padding, so every answer saw only real pixels; the answer is smaller than the picture.
   Departures, all shared with jvanvugt/pytorch-unet, whose files it loads: no ReLU after the up-convolutions, joined as
   [up, skip]. Dropout of 0.5 ends the two deepest levels of the contracting path, where the released network has it.
+- `unet_phseg_v5`, the network its authors released in Caffe: a ReLU after every up-convolution, the last of which keeps
+  its 128 channels. It has no runnable original here: its count and its layers are those of the released prototxt.
 - `unet_same` and `unet_same_bilinear`: the padded layout with batch norm of most public files (Carvana and others);
   joined as [skip, up]. Its names come from public checkpoints, its code is ours.
+- `unet_mmseg`: mmsegmentation's UNet-S5-D16 with its FCN heads: bilinear upsampling, then a 1x1 to the skip's channels.
 
-Loads: segmentation_models_pytorch (`smp`), jvanvugt/pytorch-unet (`jvanvugt`), milesial/Pytorch-UNet (`milesial`).
+Loads: segmentation_models_pytorch (`smp`), jvanvugt/pytorch-unet (`jvanvugt`), milesial/Pytorch-UNet (`milesial`),
+mateuszbuda/brain-segmentation-pytorch (`mateuszbuda`, into `unet_same` of width 32 and one class; its answers are the
+sigmoid of ours), mmsegmentation (`mmseg`), tensors of the released Caffe model under its layers' names (`phseg_v5`).
 """
 
 from __future__ import annotations
@@ -42,6 +47,7 @@ from sightline.segmentation.answer import LabelMap
 from sightline.segmentation.contract import Scores, Target, decode
 from sightline.segmentation.losses import Criterion
 from sightline.weights.keymap import KeyMap
+from sightline.weights.transforms import reordered
 
 # Parts -----------------------------------------------------------------------------------------------------------
 
@@ -98,9 +104,11 @@ class Contract(nn.Module):
 class Expand(nn.Module):
     """One step of the expansive path: twice the size, the skip joined, a double convolution.
 
-    up: `nearest` copies to the skip's very size; `bilinear` doubles with corners aligned; `transposed` learns a 2x2
-    up-convolution that halves the channels. Where sizes differ after `bilinear` or `transposed`, the larger skip of an
-    unpadded path is cropped at the centre, and the smaller map of a padded path is filled up with zeros.
+    up: `nearest` copies to the skip's very size; `narrowed` interpolates to that size, then a 1x1 convolution halves
+    the channels; `bilinear` doubles with corners aligned; `transposed` learns a 2x2 up-convolution that halves the
+    channels (or gives `up_channels`), with a ReLU behind it if `up_act`. Where sizes differ after `bilinear` or
+    `transposed`, the larger skip of an unpadded path is cropped at the centre, and the smaller map of a padded path is
+    filled up with zeros.
     """
 
     def __init__(
@@ -109,7 +117,9 @@ class Expand(nn.Module):
         skip: int,
         out: int,
         *,
-        up: Literal["nearest", "bilinear", "transposed"] = "nearest",
+        up: Literal["nearest", "narrowed", "bilinear", "transposed"] = "nearest",
+        up_channels: int | None = None,
+        up_act: bool = False,
         skip_first: bool = False,
         middle: int | None = None,
         padded: bool = True,
@@ -117,19 +127,30 @@ class Expand(nn.Module):
     ) -> None:
         super().__init__()
         self.rule, self.skip_first, self.padded = up, skip_first, padded
-        self.up = nn.ConvTranspose2d(deep, deep // 2, 2, 2) if up == "transposed" else None
-        joined = (deep // 2 if up == "transposed" else deep) + skip
+        learned = up in ("narrowed", "transposed")
+        narrow = up_channels or (deep // 2 if learned else deep)
+        self.up: nn.Module | None = None
+        if up == "narrowed":
+            self.up = conv_norm_act(deep, narrow, 1, norm=norm)
+        elif up == "transposed":
+            self.up = nn.ConvTranspose2d(deep, narrow, 2, 2)
+        self.up_act = up_act
+        joined = narrow + skip
         self.convs = double_conv(joined, out, middle=middle, padded=padded, norm=norm)
 
     def forward(self, x: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
         """`(B, deep, H, W)` and its skip (None: nothing is joined) to `(B, out, *size)`."""
-        if self.up is not None:
+        if self.rule == "narrowed" and self.up is not None:
+            x = self.up(resize(x, size))
+        elif self.up is not None:
             x = self.up(x)
         elif self.rule == "bilinear":
             x = resize(x, (2 * x.shape[-2], 2 * x.shape[-1]), rule="align_corners")
         else:
             x = resize(x, size, rule="nearest")
-        if skip is not None and self.rule != "nearest":
+        if self.up_act:
+            x = x.relu()
+        if skip is not None and self.rule in ("bilinear", "transposed"):
             if self.padded:
                 x = pad_to(x, skip.shape[-2:])
             else:
@@ -152,10 +173,11 @@ class UNet(nn.Module):
     """A contracting path, an expansive path, a classifier of every pixel.
 
     contract: any backbone. expand: one step for each halving between the picture (or the backbone's finest map) and
-    the deepest map, coarse to fine. head: the last map to K logits.
+    the deepest map, coarse to fine. head: the last map to K logits. aux: the map before it to K logits, for learning.
     """
 
-    HEAD = ("head.",)  # layers that depend on the number of classes
+    HEAD = ("head.", "aux.")  # layers that depend on the number of classes
+    OPTIONAL = ("aux.",)
 
     def __init__(
         self,
@@ -163,6 +185,7 @@ class UNet(nn.Module):
         expand: Sequence[Expand],
         head: nn.Module,
         *,
+        aux: nn.Module | None = None,
         normalize: Normalize,
         criterion: Criterion | None = None,
     ) -> None:
@@ -171,6 +194,7 @@ class UNet(nn.Module):
         self.contract = contract
         self.expand = nn.ModuleList(expand)
         self.head = head
+        self.aux = aux
         self.criterion = criterion or Criterion()
         stages = deepest_at_each_stride(contract.stages)
         self.deepest = stages[-1]
@@ -181,12 +205,15 @@ class UNet(nn.Module):
         height, width = images.shape[-2:]
         maps = self.contract(self.normalize(images, sizes))
         x, stride = maps[self.deepest.name], self.deepest.stride
+        before = x
         for step in self.expand:
-            stride //= 2
+            stride, before = stride // 2, x
             skip = maps[self.skips[stride]] if stride in self.skips else None
             size = (-(-height // stride), -(-width // stride)) if skip is None else skip.shape[-2:]
             x = step(x, skip, size)
-        return Scores(self.head(x))
+        if self.aux is None:
+            return Scores(self.head(x))
+        return Scores(self.head(x), (resize(self.aux(before), (height, width)),))
 
     def losses(self, out: Scores, targets: Target) -> dict[str, Tensor]:
         """Learn: the criterion's named terms."""
@@ -320,6 +347,77 @@ def unet_valid(
     return net
 
 
+def unet_phseg_v5(
+    num_classes: int = 2,
+    *,
+    in_channels: int = 1,
+    width: int = 64,
+    depth: int = 5,
+    dropout: float = 0.5,
+    mean: Sequence[float] | None = (0.5,),
+    std: Sequence[float] | None = (0.5,),
+) -> ValidUNet:
+    """The network released in Caffe (31,100,354 parameters); its values are those of `unet_valid`."""
+    widths = [width * 2**i for i in range(depth)]
+    steps = [
+        Expand(
+            deep,
+            skip,
+            skip,
+            up="transposed",
+            up_channels=skip if skip > width else deep,
+            up_act=True,
+            padded=False,
+            norm=None,
+        )
+        for deep, skip in zip(widths[:0:-1], widths[-2::-1])
+    ]
+    net = ValidUNet(
+        Contract(in_channels, widths, padded=False, norm=None, dropout=dropout),
+        steps,
+        nn.Conv2d(width, num_classes, 1),
+        normalize=Normalize(*for_channels(mean, std, in_channels)),
+    )
+    he_init(net)
+    return net
+
+
+def unet_mmseg(
+    num_classes: int = 19,
+    *,
+    in_channels: int = 3,
+    width: int = 64,
+    depth: int = 5,
+    dropout: float = 0.1,
+    aux: bool = True,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
+) -> UNet:
+    """mmsegmentation's UNet-S5-D16 with FCN heads (29,062,886 parameters, 28,987,795 without aux); any size.
+
+    aux: a second head on the decoder's last map but one.
+    """
+    widths = [width * 2**i for i in range(depth)]
+    steps = [
+        Expand(deep, skip, skip, up="narrowed", skip_first=True) for deep, skip in zip(widths[:0:-1], widths[-2::-1])
+    ]
+    net = UNet(
+        Contract(in_channels, widths, ceil=True),
+        steps,
+        _fcn_head(width, width, num_classes, dropout),
+        aux=_fcn_head(widths[1], width, num_classes, dropout) if aux else None,
+        normalize=Normalize(*for_channels(mean, std, in_channels)),
+    )
+    he_init(net)
+    return net
+
+
+def _fcn_head(in_channels: int, channels: int, num_classes: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        *conv_norm_act(in_channels, channels), nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1)
+    )
+
+
 def unet_same(
     num_classes: int = 2,
     *,
@@ -416,5 +514,69 @@ KEY_MAPS = (
             ("decoder.blocks.{i}.conv2.{rest}", "expand.{i}.convs.1.{rest}"),
             ("segmentation_head.0.{rest}", "head.{rest}"),
         ),
+    ),
+    KeyMap(
+        "mateuszbuda",
+        (
+            *(
+                row
+                for k in (1, 2)
+                for kind, place in (("conv", 0), ("norm", 1))
+                for row in (
+                    (f"bottleneck.bottleneck{kind}{k}.{{leaf}}", f"contract.levels.4.{k - 1}.{place}.{{leaf}}"),
+                    (f"encoder{{i+1}}.enc{{i+1}}{kind}{k}.{{leaf}}", f"contract.levels.{{i}}.{k - 1}.{place}.{{leaf}}"),
+                )
+            ),
+            ("upconv{4-i}.{leaf}", "expand.{i}.up.{leaf}"),
+            ("decoder{4-i}.dec{4-i}conv1.weight", "expand.{i}.convs.0.0.weight", reordered((1, 0), 1)),
+            ("decoder{4-i}.dec{4-i}norm1.{leaf}", "expand.{i}.convs.0.1.{leaf}"),
+            ("decoder{4-i}.dec{4-i}conv2.{leaf}", "expand.{i}.convs.1.0.{leaf}"),
+            ("decoder{4-i}.dec{4-i}norm2.{leaf}", "expand.{i}.convs.1.1.{leaf}"),
+            ("conv.{leaf}", "head.{leaf}"),
+        ),
+        words="mateuszbuda/brain-segmentation-pytorch; joined as [up, skip], answered as a sigmoid",
+    ),
+    KeyMap(
+        "mmseg",
+        (
+            *(
+                row
+                for kind, place in (("conv", 0), ("bn", 1))
+                for row in (
+                    (f"backbone.encoder.0.0.convs.{{k}}.{kind}.{{leaf}}", f"contract.levels.0.{{k}}.{place}.{{leaf}}"),
+                    (
+                        f"backbone.encoder.{{i}}.1.convs.{{k}}.{kind}.{{leaf}}",
+                        f"contract.levels.{{i}}.{{k}}.{place}.{{leaf}}",
+                    ),
+                    (
+                        f"backbone.decoder.{{3-i}}.conv_block.convs.{{k}}.{kind}.{{leaf}}",
+                        f"expand.{{i}}.convs.{{k}}.{place}.{{leaf}}",
+                    ),
+                    (
+                        f"backbone.decoder.{{3-i}}.upsample.interp_upsample.1.{kind}.{{leaf}}",
+                        f"expand.{{i}}.up.{place}.{{leaf}}",
+                    ),
+                    (f"decode_head.convs.0.{kind}.{{leaf}}", f"head.{place}.{{leaf}}"),
+                    (f"auxiliary_head.convs.0.{kind}.{{leaf}}", f"aux.{place}.{{leaf}}"),
+                )
+            ),
+            ("decode_head.conv_seg.{leaf}", "head.4.{leaf}"),
+            ("auxiliary_head.conv_seg.{leaf}", "aux.4.{leaf}"),
+        ),
+        container="state_dict",
+        words="mmsegmentation: UNet-S5-D16 with FCN heads",
+    ),
+    KeyMap(
+        "phseg_v5",
+        (
+            ("conv_d{i}a-b.{leaf}", "contract.levels.{i}.0.0.{leaf}"),
+            ("conv_d{i}b-c.{leaf}", "contract.levels.{i}.1.0.{leaf}"),
+            ("upconv_d4c_u3a.{leaf}", "expand.0.up.{leaf}"),
+            ("upconv_u{4-i}d_u{3-i}a.{leaf}", "expand.{i}.up.{leaf}"),
+            ("conv_u{3-i}b-c.{leaf}", "expand.{i}.convs.0.0.{leaf}"),
+            ("conv_u{3-i}c-d.{leaf}", "expand.{i}.convs.1.0.{leaf}"),
+            ("conv_u0d-score.{leaf}", "head.{leaf}"),
+        ),
+        words="the Caffe release of 2015, its blobs saved as LAYER.weight and LAYER.bias",
     ),
 )
