@@ -17,7 +17,7 @@ from PIL import Image
 from sightline.errors import SightlineError
 from sightline.media.image import image_size, pages, read_image, write_image
 from sightline.media.labels import read_labels, write_labels
-from sightline.media.tiff import TiffWriter, open_tiff
+from sightline.media.tiff import open_tiff
 from sightline.media.video import VideoWriter, read_video
 
 COUNT = int(os.environ.get("SIGHTLINE_FUZZ", "300"))
@@ -61,8 +61,7 @@ def pictures(folder: Path) -> list[Path]:
     )
     write_labels(folder / "labels.png", labels, rng.integers(0, 256, (5, 3)))
     write_labels(folder / "ids.png", labels.astype(np.uint16) * 300, None)
-    with TiffWriter(folder / "tiles.tif", (36, 48), tile=16) as out:
-        out.write(labels)
+    tifffile.imwrite(folder / "tiles.tif", labels, tile=(16, 16), compression="zlib")
     tifffile.imwrite(folder / "stack.tif", np.stack([colour] * 3), photometric="rgb", compression="zlib", predictor=2)
     tifffile.imwrite(
         folder / "planar.tif", deep.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", byteorder=">"

@@ -79,8 +79,11 @@ def write_labels(path: str | Path, labels: np.ndarray, colours: Colours | None =
         raise UsageError(f"{path} cannot hold labels without loss: use the suffix .png or .tif")
     values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
     if suffix != ".png":
-        with tiff.TiffWriter(path, values.shape, values.dtype, colours=colours) as out:
-            out.write(values)
+        import tifffile
+
+        look = tiff.palette_tags(colours if values.dtype == np.uint8 else None)
+        with replacing(path) as temporary:
+            tifffile.imwrite(temporary, values, compression="zlib", metadata=None, **look)
         return path
     with replacing(path) as temporary:
         if values.dtype == np.uint16:

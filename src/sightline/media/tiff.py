@@ -7,7 +7,6 @@ picture of any size is read within the memory of its tiles. Uncompressed files a
 from __future__ import annotations
 
 import logging
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -335,121 +334,15 @@ def write_picture(path: Path, values: np.ndarray) -> None:
     )
 
 
-class TiffWriter:
-    """Writes a label map slab by slab into a tiled, deflated TIFF; nothing at `path` until the block ends well.
-
-        with TiffWriter("labels.tif", (12000, 12000), colours=colours) as out:
-            for slab in slabs:              # (h, W) each, from the top, any h
-                out.write(slab)
-
-    shape: (H, W). dtype: uint8 or uint16. colours: (r, g, b) for the ids 0, 1, ... (uint8 only). A map that could
-    exceed 4 GB becomes a BigTIFF. At most one row of tiles and one slab are in memory.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        shape: tuple[int, int],
-        dtype: Any = np.uint8,
-        *,
-        colours: Colours | None = None,
-        tile: int = 256,
-    ) -> None:
-        self._path, self._shape, self._tile = Path(path), (int(shape[0]), int(shape[1])), tile
-        self._dtype = np.dtype(dtype)
-        if self._dtype not in (np.uint8, np.uint16) or min(self._shape) < 1 or tile < 16 or tile % 16:
-            raise UsageError(
-                f"labels of shape {shape} and type {self._dtype.name} in tiles of {tile} for {path}: "
-                "uint8 or uint16 and tiles of a multiple of 16 were expected"
-            )
-        self._colours = colours if self._dtype == np.uint8 else None
-        self._big = self._shape[0] * self._shape[1] * self._dtype.itemsize > 3 * 2**30
-        self._offsets: list[int] = []
-        self._counts: list[int] = []
-        self._rows = np.zeros((tile, self._shape[1]), self._dtype)
-        self._filled = self._done = 0
-        self._stack = ExitStack()
-
-    def __enter__(self) -> TiffWriter:
-        temporary = self._stack.enter_context(replacing(self._path))
-        self._stream = self._stack.enter_context(temporary.open("wb"))
-        self._stream.write(b"II+\0\x08\0\0\0".ljust(16, b"\0") if self._big else b"II*\0".ljust(8, b"\0"))
-        return self
-
-    def write(self, slab: np.ndarray) -> None:
-        """Append rows (h, W) of labels."""
-        height, width = self._shape
-        if slab.ndim != 2 or slab.shape[1] != width or self._done + len(slab) > height:
-            raise UsageError(
-                f"a slab of shape {slab.shape} after {self._done} rows of {self._path}: the map is {self._shape}"
-            )
-        for start in range(0, len(slab), self._tile):
-            part = slab[start : start + self._tile]
-            while len(part):
-                take = part[: self._tile - self._filled]
-                self._rows[self._filled : self._filled + len(take)] = take
-                self._filled += len(take)
-                self._done += len(take)
-                part = part[len(take) :]
-                if self._filled == self._tile or self._done == height:
-                    self._flush()
-
-    def _flush(self) -> None:
-
-        self._rows[self._filled :] = 0
-        for left in range(0, self._shape[1], self._tile):
-            tile = np.zeros((self._tile, self._tile), self._dtype)
-            part = self._rows[:, left : left + self._tile]
-            tile[:, : part.shape[1]] = part
-            data = zlib.compress(tile.astype(self._dtype.newbyteorder("<")).tobytes(), 6)
-            self._offsets.append(self._stream.tell())
-            self._counts.append(len(data))
-            self._stream.write(data)
-        self._filled = 0
-
-    def _finish(self) -> None:
-        if self._done != self._shape[0]:
-            raise UsageError(f"{self._path} got {self._done} of {self._shape[0]} rows: write every slab before closing")
-        if self._stream.tell() % 2:
-            self._stream.write(b"\0")
-        start = self._stream.tell()
-        self._stream.write(segments.directory(self._tags(), start, big=self._big))
-        self._stream.seek(8 if self._big else 4)
-        self._stream.write(start.to_bytes(8 if self._big else 4, "little"))
-
-    def _tags(self) -> list[segments.Tag]:
-        short, long, pointer = segments.SHORT, segments.LONG, segments.LONG8 if self._big else segments.LONG
-        tags: list[segments.Tag] = [
-            (256, long, (self._shape[1],)),
-            (257, long, (self._shape[0],)),
-            (258, short, (self._dtype.itemsize * 8,)),
-            (259, short, (8,)),
-            (262, short, (_GREY if self._colours is None else _PALETTE,)),
-            (277, short, (1,)),
-            (322, short, (self._tile,)),
-            (323, short, (self._tile,)),
-            (324, pointer, tuple(self._offsets)),
-            (325, pointer, tuple(self._counts)),
-        ]
-        if self._colours is not None:
-            table = full_palette(self._colours).T.astype(np.uint16) * 257
-            tags.append((320, short, tuple(table.ravel().tolist())))
-        return tags
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            self._finish()
-
-
 class LabelFile:
     """Writes a label map row by row into an uncompressed TIFF that `map_labels` opens without reading it.
 
-    The file appears at `path` when the block ends well, with all its rows; else nothing does.
+        with LabelFile("labels.tif", (12000, 12000), colours=colours) as out:
+            for rows in slabs:              # (n, W) each, from the top, any n
+                out.write(rows)
+
+    size: (H, W). colours: (r, g, b) for the ids 0, 1, ... A map that could exceed 4 GB becomes a BigTIFF. The file
+    appears at `path` when the block ends well, with all its rows; else nothing does.
     """
 
     def __init__(self, path: str | Path, size: tuple[int, int], *, colours: Colours | None = None) -> None:
@@ -461,10 +354,7 @@ class LabelFile:
         import tifffile
 
         temporary = self._stack.enter_context(replacing(self.path))
-        look: dict[str, Any] = {"photometric": "minisblack"}
-        if self.colours is not None:
-            look = {"photometric": "palette", "colormap": full_palette(self.colours).T.astype(np.uint16) * 257}
-        tifffile.memmap(temporary, shape=self.size, dtype=np.uint8, **look).flush()
+        tifffile.memmap(temporary, shape=self.size, dtype=np.uint8, **palette_tags(self.colours)).flush()
         with tifffile.TiffFile(temporary) as file:
             page: Any = file.pages[0]
             offset = page.dataoffsets[0]
@@ -474,6 +364,10 @@ class LabelFile:
 
     def write(self, rows: np.ndarray) -> None:
         """The next rows, uint8 `(n, W)`."""
+        if rows.ndim != 2 or rows.shape[1] != self.size[1] or self._row + len(rows) > self.size[0]:
+            raise UsageError(
+                f"rows of shape {rows.shape} after {self._row} rows of {self.path}: the map is {self.size}"
+            )
         self._stream.write(np.ascontiguousarray(rows, np.uint8).data)
         self._row += len(rows)
 
@@ -485,6 +379,13 @@ class LabelFile:
             self._stack.__exit__(SightlineError, error, None)
             raise error
         return self._stack.__exit__(kind, error, trace)
+
+
+def palette_tags(colours: Colours | None) -> dict[str, Any]:
+    """How tifffile is told that 8-bit ids have these colours, or that they are grey."""
+    if colours is None:
+        return {"photometric": "minisblack"}
+    return {"photometric": "palette", "colormap": full_palette(colours).T.astype(np.uint16) * 257}
 
 
 def map_labels(path: str | Path) -> np.ndarray:
