@@ -18,6 +18,7 @@ import sightline as sl
 def rows() -> Iterator[Row]:
     """Every comparison of this room; a peer that is not installed is named in an n/a row."""
     yield from deeplab()
+    yield from pyramids()
     yield from unet_step()
     yield from scoring()
     yield from surface()
@@ -103,6 +104,42 @@ def _onnx(ours, peer, images, expected) -> Iterator[Row]:
         )
 
 
+def pyramids() -> Iterator[Row]:
+    """PSPNet-50 and DeepLabv3+ after `optimize` beside the eager public forms of the same weights."""
+    import segmentation_models_pytorch as smp
+    from bench.reference_pspnet import PSPNet50
+
+    peers = (
+        ("pspnet50", PSPNet50(150), {"aux": False}, (473, 473), "hszhao/semseg's form, eager"),
+        (
+            "deeplabv3plus_smp_r50",
+            smp.DeepLabV3Plus("resnet50", encoder_weights=None, classes=21),
+            {"num_classes": 21},
+            (512, 512),
+            "segmentation_models_pytorch eager",
+        ),
+    )
+    for name, peer, values, size, words in peers:
+        torch.manual_seed(0)
+        _shake(peer.eval())
+        ours = sl.create(name, **values, mean=None).eval()
+        sl.load_weights(ours, peer.state_dict())
+        images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            twin = sl.optimize(ours, images, repeats=0).net
+            difference = relative_difference(twin(images).logits, peer(images))
+            assert difference <= 1e-4, difference
+            yield race(
+                f"{name}, 1 x {size[0]} x {size[1]}, float32",
+                lambda twin=twin, images=images: twin(images),
+                lambda peer=peer, images=images: peer(images),
+                names=("optimize", words),
+                difference=f"relative difference {difference:.1e}",
+                bar="1.3",
+                repeats=7,
+            )
+
+
 def unet_step() -> Iterator[Row]:
     """One training step of a U-Net on ResNet-34 beside segmentation_models_pytorch's of the same weights."""
     import segmentation_models_pytorch as smp
@@ -140,6 +177,26 @@ def unet_step() -> Iterator[Row]:
     )
 
 
+def _data(name: str) -> Path | None:
+    """A set of the test data, if it is here."""
+    folder = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data")) / name
+    return folder if folder.is_dir() else None
+
+
+def _label_maps(generator: torch.Generator) -> tuple[torch.Tensor, str]:
+    """CamVid's first hundred label maps, or as many made up, and words for which."""
+    from sightline.datasets.open import open_dataset
+    from sightline.datasets.read import read_labels_of
+
+    camvid = _data("camvid")
+    if camvid is not None:
+        records = open_dataset(camvid).split("train").records[:100]
+        return torch.stack([torch.from_numpy(read_labels_of(record, 11)) for record in records]), " of CamVid"
+    labels = torch.randint(0, 11, (100, 360, 480), generator=generator, dtype=torch.uint8)
+    labels[torch.rand(labels.shape, generator=generator) < 0.05] = 255
+    return labels, ""
+
+
 def scoring() -> Iterator[Row]:
     """100 label maps of 360 x 480, 11 classes, beside torchmetrics' Jaccard index."""
     from torchmetrics.classification import MulticlassJaccardIndex
@@ -147,8 +204,7 @@ def scoring() -> Iterator[Row]:
     from sightline.segmentation.metrics import SegmentationMetric
 
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 11, (100, 360, 480), generator=generator, dtype=torch.uint8)
-    labels[torch.rand(labels.shape, generator=generator) < 0.05] = 255
+    labels, of = _label_maps(generator)
     noise = torch.randint(0, 11, labels.shape, generator=generator, dtype=torch.uint8)
     answers = torch.where((torch.rand(labels.shape, generator=generator) < 0.3) | (labels == 255), noise, labels)
 
@@ -168,7 +224,7 @@ def scoring() -> Iterator[Row]:
     assert difference < 1e-6, difference
     for validate, words, bar in ((True, "its defaults", "5"), (False, "validate_args=False", "")):
         yield race(
-            f"mIoU of 100 label maps, 360 x 480, 11 classes; torchmetrics with {words}",
+            f"mIoU of 100 label maps{of}, 360 x 480, 11 classes; torchmetrics with {words}",
             ours,
             lambda validate=validate: peer(validate),
             names=("all scores and each picture's", "MulticlassJaccardIndex"),
@@ -230,9 +286,9 @@ def surface() -> Iterator[Row]:
 
 def samples() -> Iterator[Row]:
     """Decode and augment CamVid beside a plain `Dataset` with the same list of torchvision transforms."""
-    data = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "camvid"
+    data = _data("camvid")
     what = "CamVid: decode, scale, crop, flip, colour, 256 x 256"
-    if not data.is_dir():
+    if data is None:
         yield Row(
             what, "-", "-", None, "-", "-", "1.2", torch.get_num_threads(), "camvid is absent; set SIGHTLINE_DATA"
         )
