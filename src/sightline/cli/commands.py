@@ -15,6 +15,9 @@ _TILE = "side of the tiles a picture is cut into, 0: never; when open: only pict
 _OVERLAP = "share of a tile that neighbours have in common"
 _FLIPS = "views that are averaged: none, h (mirrored) or hv (upside down too)"
 _POLICY = "whose rules: mmseg, torchmetrics, monai, smp, nnunet or transunet; our own when open"
+_VIEWS = "clips of a video that are averaged; as many as cover it when open"
+_CROPS = "crops of each picture or frame that are averaged: 1, 3 or 10"
+_FUSE = "what is averaged: probabilities or logits"
 _SCALES = "sizes that are averaged, relative to the picture's own, such as 0.75,1,1.25"
 
 
@@ -61,6 +64,9 @@ def evaluate(
     overlap: Annotated[float, Parameter(help=_OVERLAP)] = 0.5,
     flips: Annotated[str, Parameter(help=_FLIPS)] = "none",
     scales: Annotated[str, Parameter(help=_SCALES)] = "1",
+    views: Annotated[int | None, Parameter(help=_VIEWS)] = None,
+    crops: Annotated[int | None, Parameter(help=_CROPS)] = None,
+    fuse: Annotated[str | None, Parameter(help=_FUSE)] = None,
     policy: Annotated[str | None, Parameter(help=_POLICY)] = None,
     metrics: Annotated[str, Parameter(help="scores that cost more, such as hd95,boundary_f1,v_rand,ece")] = "",
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
@@ -74,7 +80,8 @@ def evaluate(
         with Ticker() as tick:
             return verbs.evaluate(
                 run, data, split=split, format=format, val=val, seed=seed, tile=tile, overlap=overlap, flips=flips,
-                scales=numbers("scales", scales), policy=policy, metrics=metrics, device=device, on_error=on_error,
+                scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse,
+                policy=policy, metrics=metrics, device=device, on_error=on_error,
                 progress=tick,
             )  # fmt: skip
 
@@ -90,6 +97,9 @@ def predict(
     overlap: Annotated[float, Parameter(help=_OVERLAP)] = 0.5,
     flips: Annotated[str, Parameter(help=_FLIPS)] = "none",
     scales: Annotated[str, Parameter(help=_SCALES)] = "1",
+    views: Annotated[int | None, Parameter(help=_VIEWS)] = None,
+    crops: Annotated[int | None, Parameter(help=_CROPS)] = None,
+    fuse: Annotated[str | None, Parameter(help=_FUSE)] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     on_error: OnError = "stop",
     json: Json = False,
@@ -102,7 +112,8 @@ def predict(
     def work() -> list[dict[str, Any]]:
         found = verbs.predict(
             run, source[0] if len(source) == 1 else source, out=out, tile=tile, overlap=overlap, flips=flips,
-            scales=numbers("scales", scales), device=device, on_error=on_error, skipped=skipped,
+            scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse,
+            device=device, on_error=on_error, skipped=skipped,
         )  # fmt: skip
         done = []
         with Ticker() as tick:

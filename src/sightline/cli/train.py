@@ -45,6 +45,7 @@ def train(
     val: Annotated[str | None, _told("val")] = None,
     intensity: Annotated[str | None, _told("intensity")] = None,
     resize: Annotated[str | None, _told("resize")] = None,
+    clip: Annotated[str | None, _told("clip")] = None,
     size: Annotated[str | None, _told("size")] = None,
     augment: Annotated[str | None, _told("augment")] = None,
     on_error: Annotated[Literal["stop", "skip"], _told("on_error")] = "stop",

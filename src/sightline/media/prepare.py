@@ -50,7 +50,10 @@ class Scale:
 def check(preprocess: Preprocess) -> None:
     """Read every rule without using it; raises `UsageError` that names the one that is wrong."""
     _intensity_rule(preprocess.intensity)
-    _resize_rule(preprocess.resize)
+    if preprocess.axes == 3:
+        _parse(preprocess.resize, {"none": 0, "spacing": 3}, "resize")
+    else:
+        _resize_rule(preprocess.resize)
     for name in ("channels", "multiple"):
         if getattr(preprocess, name) < 1:
             raise UsageError(f"{name} is {getattr(preprocess, name)}, expected a whole number from 1")

@@ -28,6 +28,7 @@ from sightline.errors import UsageError
 Where = tuple[slice, ...]
 """One tile's place: a slice an axis."""
 
+PIECE = 2**23  # numbers that leave at once: 32 MB
 SMALLEST_WEIGHT = 1e-6  # a pixel that only a tile's corner covers must still be divisible by its weight
 
 
@@ -103,8 +104,52 @@ class SlabBlender:
     def add(self, where: Where, probabilities: Tensor) -> list[Slab]:
         """Add the answer `(K, *tile)` of the tile at `where`; returns the rows that became final, if any.
 
-        Tiles come in the order of `tiles`: none may begin above the one before it.
+        Tiles come in the order of `tiles`: none may begin above the one before it. `release` and `put` are its two
+        halves: where K is large, the rows then leave a few at a time and are never held twice.
         """
+        self._check(where, probabilities)
+        done = list(self.release(where[0].start))
+        self.put(where, probabilities)
+        return done
+
+    def finish(self) -> list[Slab]:
+        """The last rows, once every tile has been added."""
+        return list(self.release(self.size[0]))
+
+    def release(self, row: int) -> Iterator[Slab]:
+        """The rows above `row`, which no later tile touches, a few at a time; they have left when all were taken."""
+        rows = row - self.row
+        if rows <= 0:
+            return
+        if self._sums is None or rows > len(self._weights) or not bool((self._weights[:rows] > 0).all()):
+            raise UsageError(
+                f"rows {self.row} to {self.row + rows} are not covered; feed every tile of tiles(), in its order"
+            )
+        each = max(1, PIECE // max(1, self._sums[:, 0].numel()))
+        for first in range(0, rows, each):
+            part = slice(first, min(first + each, rows))
+            yield Slab(self.row + first, self._sums[:, part] / self._weights[part])
+        for buffer in (self._sums.transpose(0, 1), self._weights):  # rows first: the rest moves up, in place
+            for first in range(0, len(buffer) - rows, rows):
+                block = buffer[first + rows : first + 2 * rows]
+                buffer[first : first + len(block)] = block
+            buffer[len(buffer) - rows :] = 0
+        self.row = row
+
+    def put(self, where: Where, probabilities: Tensor) -> None:
+        """Add one tile's answer; the rows above it must have been released."""
+        self._check(where, probabilities)
+        top, bottom = where[0].start, where[0].stop
+        if top != self.row:
+            raise UsageError(f"a tile at row {top} while row {self.row} has not left; take all of release({top}) first")
+        if self._sums is None:
+            self._sums = probabilities.new_zeros(len(probabilities), *self._weights.shape, dtype=torch.float32)
+            self._weights, self._window = self._weights.to(self._sums.device), self._window.to(self._sums.device)
+        place = (slice(0, bottom - top), *where[1:])
+        self._sums[:, *place].addcmul_(probabilities.float(), self._window)
+        self._weights[place] += self._window
+
+    def _check(self, where: Where, probabilities: Tensor) -> None:
         top, bottom = where[0].start, where[0].stop
         shape = tuple(s.stop - s.start for s in where)
         if top < self.row or bottom > self.size[0] or shape != self.tile or probabilities.shape[1:] != shape:
@@ -112,37 +157,12 @@ class SlabBlender:
                 f"an answer of shape {tuple(probabilities.shape)} does not fit at rows {top} to {bottom}: expected a "
                 f"tile of {self.tile} at row {self.row} or below; feed tiles in the order of tiles()"
             )
-        if self._sums is None:
-            self._sums = probabilities.new_zeros(len(probabilities), *self._weights.shape, dtype=torch.float32)
-            self._weights, self._window = self._weights.to(self._sums.device), self._window.to(self._sums.device)
-        done = self._leave(top - self.row)
-        place = (slice(0, bottom - top), *where[1:])
-        self._sums[:, *place] += probabilities.float() * self._window
-        self._weights[place] += self._window
-        return done
-
-    def finish(self) -> list[Slab]:
-        """The last rows, once every tile has been added."""
-        return self._leave(self.size[0] - self.row)
-
-    def _leave(self, rows: int) -> list[Slab]:
-        if rows == 0:
-            return []
-        if self._sums is None or rows > len(self._weights) or not bool((self._weights[:rows] > 0).all()):
-            raise UsageError(
-                f"rows {self.row} to {self.row + rows} are not covered; feed every tile of tiles(), in its order"
-            )
-        slab = Slab(self.row, self._sums[:, :rows] / self._weights[:rows])
-        for buffer in (self._sums.transpose(0, 1), self._weights):  # rows first: the rest moves up
-            buffer[: len(buffer) - rows] = buffer[rows:].clone()
-            buffer[len(buffer) - rows :] = 0
-        self.row += rows
-        return [slab]
 
 
 def blend(answers: Iterable[tuple[Where, Tensor]], size: Sequence[int], tile: Sequence[int]) -> Iterator[Slab]:
     """Blend a stream of `(where, probabilities (K, *tile))` in the order of `tiles` into a stream of slabs."""
     blender = SlabBlender(size, tile)
     for where, probabilities in answers:
-        yield from blender.add(where, probabilities)
-    yield from blender.finish()
+        yield from blender.release(where[0].start)
+        blender.put(where, probabilities)
+    yield from blender.release(blender.size[0])

@@ -24,7 +24,8 @@ COUNTED = 2**22
 class LabelMap:
     """A class for every pixel.
 
-    labels: uint8 `(H, W)`, ids 0..K-1 (one class: 0 or 1); `multilabel` answers hold `(K, H, W)` of 0 and 1.
+    labels: uint8 `(H, W)`, ids 0..K-1 (one class: 0 or 1); `multilabel` answers hold `(K, H, W)` of 0 and 1, volumes
+        `(D, H, W)` ids.
     classes: the names of the values, "background" first when the network knows one class only.
     probabilities: float32 `(K, H, W)`, or None when they were not kept (tiled answers of huge pictures).
     uncertainty: float32 `(H, W)`, only from procedures that measure it.
@@ -41,6 +42,8 @@ class LabelMap:
     counted: tuple[int, ...] = ()  # pixels of each value, where counting them again would read a huge file
     files: Mapping[str, str] = field(default_factory=dict)  # what `predict` saved of it: kind -> path
     multilabel: bool = False  # each class has an answer of its own; classes may overlap
+    spacing: tuple[float, ...] = ()  # volumes: millimetres between voxels along D, H, W; labels are then (D, H, W)
+    affine: np.ndarray | None = None  # volumes: NIfTI's, voxel (x, y, z) to millimetres; None: no place in space
 
     @property
     def pixels(self) -> dict[str, int]:
@@ -79,10 +82,17 @@ class LabelMap:
         return int(self.instances(name).max()) if self.labels.numel() else 0
 
     def draw(self, image: np.ndarray | None = None, *, alpha: float = 0.5) -> np.ndarray:
-        """The labels painted over `image` `(H, W, C)` of any depth, a legend below: uint8 `(H', W', 3)`."""
+        """The labels painted over `image` `(H, W, C)` of any depth, a legend below: uint8 `(H', W', 3)`.
+
+        Volumes show three orthogonal slices.
+        """
         from sightline.segmentation.draw import overlay
 
         image = self.image if image is None else image
+        if self.spacing:
+            from sightline.segmentation.slices import draw_volume
+
+            return draw_volume(self, image, alpha)
         return overlay(image, self.labels.cpu().numpy(), self.classes, self.colours, alpha=alpha)
 
     def draw_uncertainty(self) -> np.ndarray:
@@ -96,9 +106,14 @@ class LabelMap:
     def save(self, folder: str | Path) -> dict[str, str]:
         """Write `NAME.png` (the class ids, with a palette) and `NAME-overlay.jpg` into `folder`; return the paths.
 
+        Volumes write `NAME.nii.gz` on their own grid (`.npz` without a place in space) and `NAME-slices.jpg`.
         Uncertainty, where there is one, becomes `NAME-uncertainty.tif` (float32) and a drawing of it, `.png`.
         Multi-label answers write `CLASS/NAME.png` for every class instead, as their data sets have it.
         """
+        if self.spacing:
+            from sightline.segmentation.slices import save_volume
+
+            return save_volume(self, folder)
         from sightline.media.image import write_image
         from sightline.media.labels import write_labels
         from sightline.segmentation.draw import colours_for
@@ -127,6 +142,9 @@ class LabelMap:
         """What a JSON answer says of this picture; of one class against its background, the number of objects too."""
         height, width = self.labels.shape[-2:]
         said = {"name": self.name, "height": height, "width": width, "pixels": self.pixels}
+        if self.spacing:
+            said |= {"depth": self.labels.shape[0], "spacing": list(self.spacing)}
+            return {**said, **self.files}
         if self.classes[:1] == ("background",) and len(self.classes) == 2 and self.labels.numel() <= COUNTED:
             said["objects"] = self.count(self.classes[1])
         return {**said, **self.files}

@@ -39,7 +39,7 @@ def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str,
         "steps": Choice(steps, f"{steps * batch / stats.pictures:.0f} passes over {stats.pictures} pictures"),
         "lr": Choice(2e-3 if small else 1e-3, "AdamW; a short warm-up, then down to 0 along a cosine"),
     }
-    chosen |= _loss(stats)
+    chosen |= loss_choices(stats)
     return chosen | _network(stats, values, small, values.get("intensity") or intensity.value)
 
 
@@ -85,7 +85,8 @@ def _steps(pictures: int, batch: int, small: bool) -> int:
     return max(low, min(high, round(60 * pictures / batch)))
 
 
-def _loss(stats: Stats) -> dict[str, Choice]:
+def loss_choices(stats: Stats) -> dict[str, Choice]:
+    """The loss, and class weights where it needs them, from the pixels of each class."""
     pixels = [n for n in stats.class_pixels if n]
     if not pixels:
         raise SightlineError("no pixel of the training pictures has a class; look for the fault: sightline data check")

@@ -47,6 +47,7 @@ TRAIN: tuple[Option, ...] = (
     Option("val", None, "to validate on where the data has no split: a share, a count or last(4); 0.2 when open", DATA),
     Option("intensity", None, "dtype_max, window(LOW, HIGH), percentile(LOW, HIGH) or zscore", DATA),
     Option("resize", None, "none, short(N), long(N), within(N, M) or exact(H, W), before everything else", DATA),
+    Option("clip", None, "which frames make a clip: linspace(T,R), arange(T,R), segments(S) or dense(S,W)", DATA),
     Option("size", None, "what the network sees at a time, in pixels: SIDE or HEIGHT,WIDTH", DATA),
     Option("augment", None, "none, light, medium or strong", DATA),
     Option("on_error", "stop", "at a broken file: stop, or skip it and say so in the report", DATA),

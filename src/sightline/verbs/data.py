@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,13 @@ class Info:
     def __str__(self) -> str:
         """Lines for a terminal."""
         s = self.stats
-        sizes = f"{s.median_size[1]} x {s.median_size[0]} pixels (median width x height)"
+        what = "voxels (median width x height x depth)" if s.spacings else "pixels (median width x height)"
+        sizes = f"{_size(s.median_size)} {what}"
         if s.smallest != s.largest:
-            sizes += f", from {s.smallest[1]} x {s.smallest[0]} to {s.largest[1]} x {s.largest[0]}"
+            sizes += f", from {_size(s.smallest)} to {_size(s.largest)}"
+        if s.spacings:
+            every = sorted(set(s.spacings))
+            sizes += f"; {_size(every[0])} mm" + (f" to {_size(every[-1])} mm" if len(every) > 1 else "")
         kinds = ", ".join(f"{n} {name}" for name, n in s.dtypes.items())
         channels = ", ".join(f"{n} {_KINDS.get(c, f'of {c} channels')}" for c, n in s.channels.items())
         lines = [
@@ -71,6 +76,7 @@ class Info:
             "notes": list(self.notes),
             "pictures_looked_at": s.looked,
             "size": {"median": [*s.median_size], "smallest": [*s.smallest], "largest": [*s.largest]},
+            **({"spacing": [*map(statistics.median, zip(*s.spacings))]} if s.spacings else {}),
             "dtypes": dict(s.dtypes),
             "channels": {str(c): n for c, n in s.channels.items()},
             "values": {"low": s.low, "high": s.high, **{f"p{p:g}": v for p, v in s.percentiles.items()}},
@@ -86,6 +92,11 @@ class Info:
 
 
 _KINDS = {1: "grey", 3: "colour"}
+
+
+def _size(size: Sequence[float]) -> str:
+    """Width first, as people say it."""
+    return " x ".join(f"{n:g}" for n in reversed(size))
 
 
 def _numbers(values: Sequence[float]) -> str:

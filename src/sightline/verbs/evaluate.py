@@ -89,6 +89,9 @@ def evaluate(
     overlap: float = 0.5,
     flips: str = "none",
     scales: tuple[float, ...] = (1.0,),
+    views: int | None = None,
+    crops: int | None = None,
+    fuse: str | None = None,
     policy: str | None = None,
     metrics: Sequence[str] | str = (),
     on_error: str = "stop",
@@ -96,6 +99,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a run (or a loaded `(net, card)`) on one split of a data set.
 
+    views, crops, fuse: of rooms that answer with classes: clips of a video, crops of a picture, and what is averaged.
     policy: whose rules the numbers follow instead of ours (`mmseg`, `torchmetrics`, ...), to compare with a paper.
     metrics: scores that cost more and are made when asked for (`hd95`, `v_rand`, `ece`, ...); docs/metrics.md.
 
@@ -121,14 +125,19 @@ def evaluate(
             "seed": made.get("seed", 0) if seed is None else seed,
             "val": 0 if split == "all" else made.get("val", 0.2) if val is None else val,
         }
+        if task.kind != "pixels":
+            opened["kind"] = task.kind
         found = open_dataset(data, **opened)
         if len(found.classes) != len(card.classes) and found.facts.get("classes_guessed"):
             found = open_dataset(data, classes=card.classes, **opened)  # a test folder may lack a class
         data = found
     _check_classes(card.classes, data.classes, data.root)
     part, split = _pick(data, split)
-    net, words = ready(net.to(choose_device(device)), card.preprocess.channels)
-    options = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=scales)
+    net, words = ready(net.to(choose_device(device)), card.preprocess.channels, example_of(task, card))
+    further = {"views": views, "crops": crops, "fuse": fuse}
+    if metrics and "keep" in signature(task.procedure).parameters:
+        further["keep"] = True  # what is measured besides may need the probabilities of tiled pictures too
+    options = procedure_of(task, tile, overlap, flips, scales, further)
     metric, skipped = metric_for(task, card, policy, metrics), {}
     for done, scored in enumerate(score(net, part, task, card, options, metric, skipped, on_error), start=1):
         if progress:
@@ -171,6 +180,22 @@ def metric_for(task: Task, card: Card, policy: str | None, metrics: Sequence[str
             word = "metrics" if name == "measures" else name
             raise UsageError(f"{word} is no choice of {task.name}; leave it out")
     return task.metric(card.classes, **asked)
+
+
+def procedure_of(
+    task: Task, tile: int | None, overlap: float, flips: str, scales: Sequence[float], further: dict[str, Any]
+) -> Any:
+    """The room's procedure. Raises `UsageError` for a choice the room does not know."""
+    asked = {name: value for name, value in further.items() if value is not None}
+    for name in asked:
+        if name not in signature(task.procedure).parameters:
+            raise UsageError(f"{name} is no choice of {task.name}; leave it out")
+    return task.procedure(tile=tile, overlap=overlap, flips=flips, scales=tuple(scales), **asked)
+
+
+def example_of(task: Task, card: Card) -> Any:
+    """An input of the room to prove a changed network on; None: a picture."""
+    return None if task.example is None else task.example(card.preprocess, 1)
 
 
 def score(net, part, task, card, options, metric, skipped, on_error="stop") -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.nn.fold import fold_batch_norm
+from sightline.ops.layout import lay_out
 from sightline.ops.tree import named_tensors
 
 EQUAL = 1e-4
@@ -58,9 +59,8 @@ def optimize(
     inner, folded = fold_batch_norm(without_learning_parts(net), example)
     done = [f"{folded} batch norms folded"]
     twin: Any = inner.requires_grad_(False)
-    if example.ndim == 4:
-        twin = twin.to(memory_format=torch.channels_last)
-        done.append("channels-last")
+    twin = lay_out(twin)
+    done.append("channels-last")
     if bf16:
         twin = InPrecision(twin, torch.bfloat16)
         done.append("bf16")
@@ -77,16 +77,22 @@ def optimize(
     return Optimized(twin, difference, ratio, words)
 
 
-def ready(net: nn.Module, channels: int) -> tuple[nn.Module, str]:
+def ready(net: nn.Module, channels: int, example: Tensor | None = None) -> tuple[nn.Module, str]:
     """The network that `predict` and `evaluate` use: its twin when it answers the same within `EQUAL`, and a sentence.
 
-    An opened export, which has no batch norm any more, is taken as it is.
+    example: what to compare them on; None: a picture. An opened export, which has no batch norm any more, is taken as
+    it is.
     """
     if not any(p.numel() for p in net.parameters()):
         return net, "an exported file, used as it is"
     side = net.legal_size(64) if hasattr(net, "legal_size") else 64  # pyright: ignore[reportCallIssue]
     device = next(net.parameters()).device
-    example = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    if example is None:
+        example = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    elif hasattr(net, "legal_size") and example.ndim == 5:
+        side = net.legal_size(4)  # pyright: ignore[reportCallIssue]
+        example = torch.rand(1, channels, side, side, side, generator=torch.Generator().manual_seed(0))
+    example = example.to(device)
     found = optimize(net, example, repeats=0)
     if found.difference <= EQUAL:
         return found.net, f"optimized for inference: {found.words}"

@@ -23,6 +23,9 @@ def predict(
     overlap: float = 0.5,
     flips: str = "none",
     scales: Sequence[float] = (1.0,),
+    views: int | None = None,
+    crops: int | None = None,
+    fuse: str | None = None,
     device: str = "auto",
     on_error: str = "stop",
     skipped: dict[str, str] | None = None,
@@ -30,21 +33,27 @@ def predict(
     """Answer every picture of `source` at its own size, streaming: one picture is in memory at a time.
 
     run: a run's folder, or a loaded `(net, card)`. out: a folder; each answer is saved there as it comes.
-    tile, overlap, flips, scales: see the room's procedure. on_error: `stop`, or `skip` and write the reason to
+    tile, overlap, flips, scales, views, crops, fuse: see the room's procedure. on_error: `stop`, or `skip` and write the reason to
     `skipped`.
     """
     if on_error not in ("stop", "skip"):
         raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
     from sightline.media.sources import sources
     from sightline.training.device import choose_device
+    from sightline.verbs.evaluate import example_of, procedure_of
     from sightline.verbs.load import load
     from sightline.verbs.optimize import ready
 
     net, card = run if isinstance(run, tuple) else load(run)
     task = task_named(card.task)
-    procedure = task.procedure(tile=tile, overlap=overlap, flips=flips, scales=tuple(scales))
-    net, _ = ready(net.to(choose_device(device)), card.preprocess.channels)
-    found = iter(sources(source))
+    procedure = procedure_of(task, tile, overlap, flips, scales, {"views": views, "crops": crops, "fuse": fuse})
+    net, _ = ready(net.to(choose_device(device)), card.preprocess.channels, example_of(task, card))
+    if card.preprocess.axes == 3:
+        from sightline.media.volume_sources import volume_sources
+
+        found = volume_sources(source)
+    else:
+        found = iter((task.sources or sources)(source))
     return _answers(net, card, task, procedure, found, out, on_error, {} if skipped is None else skipped)
 
 
@@ -58,7 +67,7 @@ def _answers(net, card, task, procedure, found, out, on_error, skipped) -> Itera
                 "name": item.name,
                 "procedure": procedure,
             }
-            if out is not None and _is_huge(item):
+            if out is not None and card.preprocess.axes == 2 and _is_huge(item):
                 yield task.stream(net, item.path, Path(out) / f"{item.name}.tif", page=item.page, **how)
                 continue
             answer = task.answer(net, item.read(), **how)

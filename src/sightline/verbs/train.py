@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ def train(
     val: float | str | None = None,
     resize: str | None = None,
     intensity: str | None = None,
+    clip: str | None = None,
     size: int | Sequence[int] | None = None,
     augment: str | None = None,
     batch: int | None = None,
@@ -136,7 +138,7 @@ def train(
     from sightline.training.launch import launched, rank, relaunch
 
     given = {
-        "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "size": size,
+        "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "clip": clip, "size": size,
         "augment": augment, "batch": batch, "steps": steps, "epochs": epochs, "lr": lr, "loss": loss,
         "workers": workers, "precision": precision,
     }  # fmt: skip
@@ -231,21 +233,26 @@ def choose(
             raise UsageError(
                 f"{name_of(model)} has no value '{name}'; it takes {', '.join(known)}.{did_you_mean(name, known)}"
             )
+    if task.kind != "pixels":
+        opened = {**opened, "kind": task.kind}
     found = open_dataset(data, **opened)
     part = found.split("train")
     if not part.records:
         raise SightlineError(f"{data} has no pictures to train on; its splits are {', '.join(found.splits) or 'none'}")
+    _check_axes(name_of(model), entry.preprocess.axes, part)
     kind = choose_device(device).type
     unread: dict[str, str] = {}
-    looked = stats(part, seed=seed, skipped=unread if on_error == "skip" else None)
-    choices = task.plan(looked, known | ours | dict(given), machine_here(kind))
+    looked = (task.stats or stats)(part, seed=seed, skipped=unread if on_error == "skip" else None)
+    open_values = known | ours | dict(given) | {"entry_clip": entry.preprocess.clip, "size_given": "size" in ours}
+    choices = task.plan(looked, open_values, machine_here(kind))
     choices |= {name: Choice(value, "as asked") for name, value in given.items() if name != "epochs"}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
     if found.facts.get("multilabel"):
         choices["multilabel"] = Choice(True, "each class has masks of its own: a yes or no for every one")
     if "size" in given:
         size = given["size"]
-        choices["size"] = Choice([size, size] if isinstance(size, int) else list(size), "as asked")
+        sides = [size] * entry.preprocess.axes if isinstance(size, int) else list(size)
+        choices["size"] = Choice(sides, "as asked")
     if "epochs" in given and "steps" not in given:
         count = max(1, round(given["epochs"] * len(part.records) / choices["batch"].value))
         choices["steps"] = Choice(count, f"{given['epochs']} passes over {len(part.records)} pictures")
@@ -256,6 +263,8 @@ def choose(
         intensity=choices["intensity"].value,
         resize=choices["resize"].value,
         channels=arguments.get("in_channels", entry.preprocess.channels),
+        tile=tuple(choices["size"].value) if entry.preprocess.axes == 3 else entry.preprocess.tile,
+        clip=choices["clip"].value if "clip" in choices else entry.preprocess.clip,
     )
     check(preprocess)
     steps = choices["steps"].value
@@ -294,6 +303,20 @@ def choose(
         split={name: len(found.split(name).records) for name in found.splits},
         notes=(*found.notes, *(f"skipped: {text}" for text in unread.values())),
     )
+
+
+def _check_axes(model: str, axes: int, part: DataSet) -> None:
+    """Refuse volumes for a network of pictures and the other way round."""
+    from sightline.datasets.records import VolumeRecord
+
+    volumes = isinstance(part.records[0], VolumeRecord)
+    if volumes and axes == 2:
+        raise UsageError(f"{part.root} holds volumes and {model} reads pictures; choose a network of volumes: unet3d")
+    if axes == 3 and not volumes:
+        raise UsageError(
+            f"{part.root} holds pictures and {model} reads volumes; choose a network of pictures such as unet, or say "
+            "format=volumes where each file is a stack"
+        )
 
 
 def network(setup: Setup, entry: Entry) -> tuple[nn.Module, str]:
@@ -394,9 +417,9 @@ def plan_of(setup: Setup) -> Plan:
 
 
 def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module], dict[str, Any]]:
-    """Scores the held-out pictures at their own size; `fit` calls it now and then."""
+    """Scores the held-out pictures at their own size; `fit` calls it now and then. Of a video, one clip is looked at."""
 
-    procedure = task.procedure()
+    procedure = task.procedure(**({"views": 1} if task.kind == "clips" else {}))
 
     def validate(net: nn.Module) -> dict[str, Any]:
         metric = task.metric(setup.classes, **multilabel(setup))
@@ -445,14 +468,15 @@ def draw_worst(folder: Path, net: nn.Module, card: Any, data: DataSet, keys: Seq
 
 def fits_in_memory(data: DataSet, limit: float = 1e9) -> bool:
     """Whether the decoded pictures and labels stay below `limit` bytes, judged by the first few."""
-    from sightline.media.image import image_size
+    from sightline.datasets.read import size_of
 
     records = data.records[:: max(1, len(data.records) // 8)]
     sizes = []
     for record in records:
         with suppress(SightlineError):  # whoever reads the pictures decides about broken ones
-            sizes.append(image_size(record.image.path, page=record.image.page))
-    each = max((h * w for h, w in sizes), default=0) * 4
+            size = size_of(record)
+            sizes.append(prod(size) * (4 if len(size) == 2 else 5))  # volumes are held as float32, labels beside them
+    each = max(sizes, default=0)
     return each * len(data.records) < limit
 
 
