@@ -47,7 +47,7 @@ def measure(path: Path, tests: ModuleType) -> dict[str, Any]:
     """One case as a row of the results."""
     begun = time.monotonic()
     case, expected = tests.fill.load(path)
-    system = tests.catalog.SYSTEMS[case["system"]]
+    system = tests.catalog.system_named(case["system"])
     name, values = system.entry(case)
     net = create(name, **values, mean=None).eval()
     with tempfile.TemporaryDirectory() as folder:

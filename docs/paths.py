@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Mapping
 from html import escape
@@ -49,9 +50,22 @@ def example(name: str, entry: Entry, values: Mapping[str, Any], net: nn.Module) 
     """One picture, volume or clip of a usual size that the network takes, without values."""
     defaults = {**defaults_of(resolve(entry.build)), **values}
     channels = defaults.get("in_channels", entry.preprocess.channels)
+    if entry.task == "action":
+        return torch.zeros(1, channels, *clip_size(defaults, entry))
     side = 64 if entry.preprocess.axes == 3 else 256
     side = net.legal_size(side) if hasattr(net, "legal_size") else side  # pyright: ignore[reportCallIssue]
     return torch.zeros(1, channels, *[side] * entry.preprocess.axes)
+
+
+def clip_size(values: Mapping[str, Any], entry: Entry) -> tuple[int, ...]:
+    """Frames, height and width of a clip (volumes: depth) that the network takes: its own, or those of its weights."""
+    size = values.get("size") or [int(n) for n in re.findall(r"\d+", entry.preprocess.resize)]
+    size = [size] if isinstance(size, int) else list(size)
+    if len(size) == 3:
+        return tuple(size)
+    rule = re.search(r"\d+", entry.preprocess.clip)
+    frames = values.get("frames") or values.get("fields") or (int(rule[0]) if rule else 16)
+    return (frames, size[0], size[-1])
 
 
 def path_of(net: nn.Module, images: Tensor) -> list[tuple[str, Shape]]:

@@ -88,7 +88,7 @@ def read_frames(
     """
     path = Path(path)
     info = info or video_info(path, max_pixels=max_pixels)
-    wanted = sorted(set(int(i) for i in indices))
+    wanted = sorted({int(i) for i in indices})
     if not wanted:
         raise UsageError("no frames were asked for; name at least one")
     if wanted[0] < 0 or wanted[-1] >= info.frames:

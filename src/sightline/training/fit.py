@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sightline.contracts import Batch
 from sightline.errors import SightlineError, UsageError, did_you_mean
+from sightline.ops.layout import lay_out
 from sightline.training.checkpoint import Checkpoints, gather, model_weights, restore, sweep, write_tensors
 from sightline.training.device import numerics, out_of_memory, peak_memory
 from sightline.training.ema import Ema, local
@@ -442,9 +443,10 @@ def _prepare(net: nn.Module, plan: Plan, crew: Crew) -> nn.Module:
             raise UsageError("sync_bn=true works on GPUs only; on CPUs use a larger batch_size")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net = net.to(crew.device)
-    if plan.channels_last or crew.distribution == "fsdp2":  # FSDP2 can only cut weights that lie in one piece
-        layout = torch.contiguous_format if crew.distribution == "fsdp2" else torch.channels_last
-        net = net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    if crew.distribution == "fsdp2":  # which can only cut weights that lie in one piece
+        net = net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    elif plan.channels_last:
+        net = lay_out(net)
     share_weights(net, crew)
     if crew.distribution == "fsdp2":
         shard(net)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from sightline.contracts import Batch
 from sightline.errors import SightlineError
+from sightline.ops.layout import channels_last
 from sightline.ops.tree import to_device
 from sightline.training.device import autocast_dtype, out_of_memory
 from sightline.training.parallel import syncing
@@ -35,8 +36,8 @@ class Learner(nn.Module):
         )
         if images.dtype == torch.uint8:
             images = images.float() / 255
-        if self.channels_last and images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
+        if self.channels_last:
+            images = channels_last(images)
         dtype = autocast_dtype(self.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             out = self.net(images, sizes=sizes, targets=targets, **inputs)

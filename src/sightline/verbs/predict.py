@@ -33,7 +33,8 @@ def predict(
     """Answer every picture of `source` at its own size, streaming: one picture is in memory at a time.
 
     run: a run's folder, or a loaded `(net, card)`. out: a folder; each answer is saved there as it comes.
-    tile, overlap, flips, scales, views, crops, fuse: see the room's procedure. on_error: `stop`, or `skip` and write the reason to
+    tile, overlap, flips, scales, views, crops, fuse:
+    see the room's procedure. on_error: `stop`, or `skip` and write the reason to
     `skipped`.
     """
     if on_error not in ("stop", "skip"):

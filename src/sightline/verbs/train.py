@@ -417,7 +417,7 @@ def plan_of(setup: Setup) -> Plan:
 
 
 def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module], dict[str, Any]]:
-    """Scores the held-out pictures at their own size; `fit` calls it now and then. Of a video, one clip is looked at."""
+    """Scores the held-out pictures at their own size (of a video one clip); `fit` calls it now and then."""
 
     procedure = task.procedure(**({"views": 1} if task.kind == "clips" else {}))
 

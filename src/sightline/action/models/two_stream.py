@@ -237,7 +237,7 @@ def two_stream(
         ),
         two_stream_temporal_r101(
             num_classes, fields=fields, depths=depths, width=width, camera=camera, dropout=dropout,
-            mean=None if mean is None else (0.5, 0.5), bottleneck=False,
+            mean=None if mean is None else (0.5,), bottleneck=False,
         ),
     )  # fmt: skip
 
@@ -270,8 +270,8 @@ def two_stream_temporal(
     size: Sequence[int] = (224, 224),
     camera: bool = True,
     dropout: float = 0.9,
-    mean: Sequence[float] | None = (0.5, 0.5),
-    std: Sequence[float] | None = (0.5, 0.5),
+    mean: Sequence[float] | None = (0.5,),
+    std: Sequence[float] | None = (0.5,),
 ) -> TemporalStream:
     """The paper's temporal stream. fields: of a stack. camera: each field without its mean."""
     height, width = size
