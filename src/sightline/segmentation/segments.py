@@ -80,8 +80,9 @@ def _shares(answer: Tensor, truth: Tensor) -> tuple[NDArray[np.float64], NDArray
     """Joint shares of (answer, truth) over the true foreground, and the shares of each."""
     found, true = (torch.as_tensor(x).cpu().numpy().ravel() for x in (answer, truth))
     found, true = found[true > 0].astype(np.int64), true[true > 0].astype(np.int64)
-    pairs, counts = np.unique(np.stack([found, true]), axis=1, return_counts=True)
-    total = max(counts.sum(), 1)
-    share = counts.astype(np.float64) / total
-    one, two = (np.bincount(np.unique(ids, return_inverse=True)[1], share).astype(np.float64) for ids in pairs)
+    width = int(true.max(initial=0)) + 1
+    pairs, counts = np.unique(found * width + true, return_counts=True)
+    share = counts.astype(np.float64) / max(counts.sum(), 1)
+    sides = (pairs // width, pairs % width)
+    one, two = (np.bincount(np.unique(ids, return_inverse=True)[1], share).astype(np.float64) for ids in sides)
     return share, one, two
