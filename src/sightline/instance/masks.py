@@ -4,9 +4,9 @@ A hundred masks of a 1080p picture are 200 MB of flags. What networks say is far
 probabilities in each box (`BoxMasks`: Mask R-CNN), maps at a fraction of the picture's size (`MapMasks`: SOLO, YOLACT),
 outlines (`Outlines`: PolarMask), run lengths (`RunMasks`: files). All four are `sightline.detection.answer.Masks`.
 
-Pasting a grid into its box looks at the box alone. Two rules of where a pixel lies in the box are in use, and give other
-pixels at the border: `centres` samples the grid at the pixels' centres (detectron2, mmdet), `whole` stretches it over
-whole pixels, the box cut to integers and one pixel wider (torchvision).
+Pasting a grid into its box looks at the box alone. Two rules of where a pixel lies in the box are in use, and differ at
+the border: `centres` samples the grid at the pixels' centres (detectron2, mmdet), `whole` stretches it over whole
+pixels, the box cut to integers and one pixel wider (torchvision).
 
 Letters: N objects, H x W pixels.
 """
@@ -292,7 +292,7 @@ def decoded(runs: dict[str, Any]) -> NDArray[np.bool_]:
 
 
 def filled(polygons: Sequence[NDArray[np.float64]], size: Size) -> dict[str, Any]:
-    """Run lengths of the union of polygons (x0, y0, x1, y1, ... each), pixels as the reference tools of COCO fill them."""
+    """Run lengths of the union of polygons (x0, y0, x1, y1, ... each), filled as the reference tools of COCO do."""
     from pycocotools import mask as coco
 
     union = coco.merge(coco.frPyObjects([list(map(float, p)) for p in polygons], *size))

@@ -23,6 +23,7 @@ class FPN(nn.Module):
     extra: `none`; `pool`, one more level, every second place of the last (Faster and Mask R-CNN); or two more levels by
     3x3 convolutions of stride 2, the first on the last output (`last_output`: P6 from P5) or on the backbone's last map
     (`last_input`: P6 from C5, RetinaNet's paper), the second after a ReLU, unless `relu` is off (mmdet).
+    smooth: coarse maps are enlarged bilinearly, not by repetition; act: after each output (YOLACT).
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class FPN(nn.Module):
         extra: Extra = "none",
         relu: bool = True,
         norm: Norm | None = None,
+        smooth: bool = False,
+        act: type[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(conv_norm_act(n, channels, 1, norm=norm, act=None) for n in in_channels)
-        self.output = nn.ModuleList(conv_norm_act(channels, channels, norm=norm, act=None) for _ in in_channels)
+        self.output = nn.ModuleList(conv_norm_act(channels, channels, norm=norm, act=act) for _ in in_channels)
         self.channels, self.extra, self.relu = channels, extra, relu
+        self.mode = "bilinear" if smooth else "nearest"
         self.coarse = nn.ModuleList()
         more = {"none": 0, "pool": 1, "last_output": 2, "last_input": 2}[extra]
         if more == 2:
@@ -57,7 +61,7 @@ class FPN(nn.Module):
         found = [self.output[-1](above)]
         for i in range(len(maps) - 2, -1, -1):
             here = self.lateral[i](maps[i])
-            above = here + F.interpolate(above, size=here.shape[-2:], mode="nearest")
+            above = here + F.interpolate(above, size=here.shape[-2:], mode=self.mode)
             found.insert(0, self.output[i](above))
         if self.extra == "pool":
             found.append(F.max_pool2d(found[-1], 1, 2))

@@ -203,6 +203,8 @@ def faster_rcnn_torchvision_r50_fpn(
     in_channels: int = 3,
     depths: Sequence[int] = (3, 4, 6, 3),
     width: int = 64,
+    groups: int = 1,
+    width_per_group: int = 64,
     channels: int = 256,
     hidden: int = 1024,
     norm: NormName = "frozen",
@@ -225,11 +227,20 @@ def faster_rcnn_torchvision_r50_fpn(
 ) -> FasterRCNN:
     """torchvision's `fasterrcnn_resnet50_fpn`: 41,755,286 parameters for 90 classes and the background.
 
-    depths, width: units of the four stages, channels of the first (before expansion). norm: of the backbone, `frozen`
+    depths, width: units of the four stages, channels of the first (before expansion). groups, width_per_group: of a
+    ResNeXt. norm: of the backbone, `frozen`
     with eps 0 as published, or `batch` (with norm_eps 1e-5) to train from scratch. The other values are as in
     `faster_rcnn`; rpn_*: of the first stage.
     """
-    body = ResNet(Bottleneck, depths, in_channels=in_channels, width=width, norm=norm_named(norm, eps=norm_eps))
+    body = ResNet(
+        Bottleneck,
+        depths,
+        in_channels=in_channels,
+        width=width,
+        groups=groups,
+        width_per_group=width_per_group,
+        norm=norm_named(norm, eps=norm_eps),
+    )
     stages = body.stages[1:]
     fpn = FPN([s.channels for s in stages], channels, strides=[s.stride for s in stages], extra="pool")
     rpn = RPN(
@@ -398,6 +409,7 @@ def faster_rcnn_detectron2_r50_fpn(
     rpn_fraction: float = 0.5,
     count: int = 512,
     fraction: float = 0.25,
+    beta: float = 0.0,
     score: float = 0.05,
     overlap: float = 0.5,
     most: int = 100,
@@ -408,7 +420,8 @@ def faster_rcnn_detectron2_r50_fpn(
     """detectron2's `faster_rcnn_R_50_FPN`: 41,699,936 parameters for 80 classes.
 
     mean, std: for red, green, blue in [0, 1]; bgr: the network itself reads blue, green, red. stride_in: `3x3` for
-    backbones that were not converted from Caffe. The other values are as in `faster_rcnn`; rpn_*: of the first stage.
+    backbones that were not converted from Caffe. beta: where the second stage's loss of boxes turns from squares to
+    lines. The other values are as in `faster_rcnn`; rpn_*: of the first stage.
     """
     body = ResNet(Bottleneck, depths, in_channels=in_channels, width=width, norm=norm_named(norm), stride_in=stride_in)
     stages = body.stages[1:]
@@ -434,7 +447,7 @@ def faster_rcnn_detectron2_r50_fpn(
         channels=hidden,
         count=count,
         fraction=fraction,
-        beta=0.0,
+        beta=beta,
         score=score,
         overlap=overlap,
         most=most,
