@@ -177,18 +177,18 @@ def fast_nms(
 def matrix_nms(
     overlap: Tensor, scores: Tensor, labels: Tensor, *, kernel: str = "gaussian", sigma: float = 2.0
 ) -> Tensor:
-    """Lowered scores `(N,)`: each by its worst overlap with a better one of its class, eased where that one is itself
-    overlapped.
+    """Lowered scores `(..., N)`: each by its worst overlap with a better one of its class, eased where that one is
+    itself overlapped.
 
-    Wang et al. 2020 (SOLOv2, arXiv:2003.10152, section 3.3). overlap: `(N, N)` IoU of masks or boxes, sorted by score,
-    best first, as are scores and labels `(N,)`. kernel: `gaussian` with `sigma`, or `linear`.
+    Wang et al. 2020 (SOLOv2, arXiv:2003.10152, section 3.3). overlap: `(..., N, N)` IoU of masks or boxes, sorted by
+    score, best first, as are scores and labels `(..., N)`. kernel: `gaussian` with `sigma`, or `linear`.
     """
-    overlap = torch.triu(overlap, diagonal=1) * torch.triu(labels[:, None] == labels[None, :], diagonal=1)
-    worst = overlap.amax(0)[:, None]  # of the box that would suppress, with its own betters
+    overlap = torch.triu(overlap, diagonal=1) * (labels[..., :, None] == labels[..., None, :])
+    worst = overlap.amax(-2)[..., :, None]  # of the box that would suppress, with its own betters
     if kernel == "gaussian":
         decay = torch.exp(-sigma * overlap**2) / torch.exp(-sigma * worst**2)
     elif kernel == "linear":
         decay = (1 - overlap) / (1 - worst)
     else:
         raise ValueError(f"matrix_nms has no kernel '{kernel}'; choose gaussian or linear")
-    return scores * decay.amin(0)
+    return scores * decay.amin(-2)
