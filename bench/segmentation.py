@@ -19,6 +19,7 @@ def rows() -> Iterator[Row]:
     """Every comparison of this room; a peer that is not installed is named in an n/a row."""
     yield from deeplab()
     yield from pyramids()
+    yield from transunet()
     yield from unet_step()
     yield from scoring()
     yield from surface()
@@ -138,6 +139,31 @@ def pyramids() -> Iterator[Row]:
                 bar="1.3",
                 repeats=7,
             )
+
+
+def transunet() -> Iterator[Row]:
+    """TransUNet R50-ViT-B/16 at 224 x 224 after `optimize` beside its plain form, eager, of the same weights."""
+    from bench.reference_transunet import ReferenceTransUNet
+
+    torch.manual_seed(0)
+    peer = ReferenceTransUNet().eval()
+    _shake(peer)
+    ours = sl.create("transunet_r50_vit_b16").eval()
+    sl.load_weights(ours, peer.state_dict())
+    images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        twin = sl.optimize(ours, images, repeats=0).net
+        difference = relative_difference(twin(images).logits, peer(images))
+        assert difference <= 1e-4, difference
+        yield race(
+            "transunet_r50_vit_b16, 1 x 224 x 224, float32",
+            lambda: twin(images),
+            lambda: peer(images),
+            names=("optimize", "reference form, eager"),
+            difference=f"relative difference {difference:.1e}",
+            bar="1.2",
+            repeats=7,
+        )
 
 
 def unet_step() -> Iterator[Row]:
