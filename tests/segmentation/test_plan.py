@@ -10,9 +10,10 @@ import torch
 
 from sightline.contracts import Choice, Machine
 from sightline.datasets.stats import Counting, Stats
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, UsageError
 from sightline.media.prepare import as_float, intensity
 from sightline.segmentation.plan import plan
+from sightline.segmentation.task import any_plan
 
 CPU, CUDA = Machine("cpu", cores=2), Machine("cuda", cores=16)
 UNET = {
@@ -130,6 +131,27 @@ def test_the_loss_follows_the_classes(class_pixels: tuple, loss: str, weights: l
     assert (found is None) == (weights is None)
     if found is not None:
         assert found.value == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    ("asked", "weights"),
+    [
+        ("none", None),
+        ("median", [2.0, 0.5, 1.0]),
+        ("root", [1.414, 0.7071, 1.0]),
+        ("1, 2,0.5", [1, 2, 0.5]),
+        ([3, 0, 1], [3, 0, 1]),
+    ],
+)
+def test_class_weights_are_as_asked(asked: Any, weights: list[float] | None) -> None:
+    choice = any_plan(_stats(class_pixels=(100, 400, 200)), UNET | {"class_weights": asked}, CPU)["class_weights"]
+    assert choice.value == weights and choice.reason.startswith("as asked")
+
+
+@pytest.mark.parametrize("asked", ["meadian", "1,2", [1, 2, -1], [0, 0, 0], "1,nan,2"])
+def test_wrong_class_weights_get_one_sentence(asked: Any) -> None:
+    with pytest.raises(UsageError, match="must be none, median, root or 3 numbers of at least 0"):
+        any_plan(_stats(class_pixels=(100, 400, 200)), UNET | {"class_weights": asked}, CPU)
 
 
 @pytest.mark.parametrize("class_pixels", [(), (0, 0), (0, 0, 0)])

@@ -54,6 +54,7 @@ def train(
     batch: Annotated[int | None, _told("batch")] = None,
     lr: Annotated[float | None, _told("lr")] = None,
     loss: Annotated[str | None, _told("loss")] = None,
+    class_weights: Annotated[str | None, _told("class_weights")] = None,
     seed: Annotated[int, _told("seed")] = 0,
     device: Annotated[str, _told("device")] = "auto",
     devices: Annotated[int, _told("devices")] = 1,

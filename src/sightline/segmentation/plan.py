@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.contracts import Choice, Machine
 from sightline.datasets.stats import Stats
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, UsageError
 from sightline.media.prepare import measure
 from sightline.segmentation.losses import median_frequency_weights
 
@@ -102,6 +102,28 @@ def loss_choices(stats: Stats) -> dict[str, Choice]:
         "loss": Choice("ce+dice", words + ": Dice counts classes, not pixels"),
         "class_weights": Choice(list(weights), words + ": square roots of median-frequency weights"),
     }
+
+
+def class_weight_choice(stats: Stats, asked: Any) -> Choice:
+    """The class weights that were asked for: `none`, `median` (frequency balancing), `root` of those, or a number each.
+
+    One class has two: for 0 and 1. Raises `UsageError`, one sentence.
+    """
+    if asked == "none":
+        return Choice(None, "as asked: every pixel counts the same")
+    if asked in ("median", "root"):
+        weights = median_frequency_weights(stats.class_pixels, power=1.0 if asked == "median" else 0.5)
+        return Choice(list(weights), f"as asked: {'median' if asked == 'median' else 'root of the median'} frequency")
+    try:
+        values = [float(v) for v in (asked.split(",") if isinstance(asked, str) else asked)]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) != len(stats.class_pixels) or not all(0 <= v < float("inf") for v in values) or not any(values):
+        raise UsageError(
+            f"class_weights={asked} must be none, median, root or {len(stats.class_pixels)} numbers of at least 0, "
+            "one for each class (one class: for 0 and 1)"
+        )
+    return Choice(values, "as asked")
 
 
 def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: str) -> dict[str, Choice]:

@@ -23,7 +23,7 @@ from sightline.segmentation.draw import triptych
 from sightline.segmentation.losses import Criterion, parse_loss
 from sightline.segmentation.metrics import SegmentationMetric
 from sightline.segmentation.multilabel import MultiLabelMetric
-from sightline.segmentation.plan import plan
+from sightline.segmentation.plan import class_weight_choice, plan
 from sightline.segmentation.predict import Procedure, answer, label_tiff
 from sightline.segmentation.slices import volume_panel
 from sightline.segmentation.targets import Augment, Samples, collate
@@ -115,7 +115,10 @@ def samples(data: DataSet, *, preprocess: Preprocess, seed: int, augment: Any = 
 
 def any_plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
     """The choices for pictures, or for volumes."""
-    return plan_volumes(stats, values, machine) if stats.spacings else plan(stats, values, machine)
+    chosen = plan_volumes(stats, values, machine) if stats.spacings else plan(stats, values, machine)
+    if values.get("class_weights") is not None:
+        chosen["class_weights"] = class_weight_choice(stats, values["class_weights"])
+    return chosen
 
 
 def any_answer(

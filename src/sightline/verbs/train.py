@@ -110,6 +110,7 @@ def train(
     epochs: float | None = None,
     lr: float | None = None,
     loss: str | None = None,
+    class_weights: str | Sequence[float] | None = None,
     seed: int = 0,
     device: str = "auto",
     devices: int = 1,
@@ -140,6 +141,7 @@ def train(
     given = {
         "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "clip": clip, "size": size,
         "augment": augment, "batch": batch, "steps": steps, "epochs": epochs, "lr": lr, "loss": loss,
+        "class_weights": class_weights,
         "workers": workers, "precision": precision,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
@@ -245,13 +247,19 @@ def choose(
     looked = (task.stats or stats)(part, seed=seed, skipped=unread if on_error == "skip" else None)
     open_values = known | ours | dict(given) | {"entry_clip": entry.preprocess.clip, "size_given": "size" in ours}
     choices = task.plan(looked, open_values, machine_here(kind))
-    choices |= {name: Choice(value, "as asked") for name, value in given.items() if name != "epochs"}
+    if "class_weights" in given and "class_weights" not in choices:
+        raise UsageError(f"class_weights is no choice of {task.name}; leave it out")
+    resolved = ("epochs", "class_weights")
+    choices |= {name: Choice(value, "as asked") for name, value in given.items() if name not in resolved}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
     if found.facts.get("multilabel"):
         choices["multilabel"] = Choice(True, "each class has masks of its own: a yes or no for every one")
     if "size" in given:
         size = given["size"]
         sides = [size] * entry.preprocess.axes if isinstance(size, int) else list(size)
+        if len(sides) != entry.preprocess.axes:
+            words = "a height and a width" if entry.preprocess.axes == 2 else "a depth, a height and a width"
+            raise UsageError(f"size={size} must be {words} in pixels, or one side for all")
         choices["size"] = Choice(sides, "as asked")
     if "epochs" in given and "steps" not in given:
         count = max(1, round(given["epochs"] * len(part.records) / choices["batch"].value))
