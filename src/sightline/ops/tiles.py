@@ -28,7 +28,7 @@ from sightline.errors import UsageError
 Where = tuple[slice, ...]
 """One tile's place: a slice an axis."""
 
-PIECE = 2**23  # numbers that leave at once: 32 MB
+PIECE = 2**21  # numbers that leave at once: 8 MB
 SMALLEST_WEIGHT = 1e-6  # a pixel that only a tile's corner covers must still be divisible by its weight
 
 

@@ -19,7 +19,7 @@ from sightline.contracts import Choice, Machine, Preprocess
 from sightline.datasets.records import DataSet, VolumeRecord
 from sightline.datasets.stats import Stats
 from sightline.datasets.volumes import read_volume_labels, read_volume_of
-from sightline.errors import UsageError, did_you_mean
+from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.media.prepare import as_float
 from sightline.media.resample import labels_to_grid, prepare_volume, restored, spacing_rule
 from sightline.media.volume import Volume
@@ -27,7 +27,6 @@ from sightline.ops.tiles import Slab, blend, tiles
 from sightline.ops.window import mirror
 from sightline.segmentation.answer import LabelMap, named
 from sightline.segmentation.contract import IGNORE, labels_of, probabilities
-from sightline.segmentation.plan import loss_choices
 from sightline.segmentation.predict import FLIPS, Procedure
 from sightline.segmentation.targets import Sample
 
@@ -105,7 +104,7 @@ class VolumeAugment:
         """The middle of the piece: a voxel of a class, or anywhere that keeps the piece inside where it fits."""
         if places and rng.random() < self.foreground:
             found = places[sorted(places)[int(rng.integers(len(places)))]]
-            return found[int(rng.integers(len(found)))].astype(np.float64)
+            return found[int(rng.integers(len(found)))] + 0.5
         low = [min(c, n) / 2 for c, n in zip(self.crop, size)]
         return np.array([rng.uniform(a, max(n - a, a)) for a, n in zip(low, size)])
 
@@ -268,6 +267,8 @@ def volume_augment(name: str, size: Sequence[int], values: Mapping[str, Any]) ->
 
 def plan_volumes(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
     """Choices for volumes: intensity, spacing, piece, batch, steps and the network's open values, with reasons."""
+    if not any(stats.class_pixels):
+        raise SightlineError("no voxel of the training volumes has a class; look for the fault: sightline data check")
     small = machine.device == "cpu"
     spacing, resize = _grid(stats)
     wanted = spacing_rule(values.get("resize") or resize.value) or spacing
@@ -286,7 +287,8 @@ def plan_volumes(stats: Stats, values: Mapping[str, Any], machine: Machine) -> d
         "steps": Choice(steps, f"{steps * batch / stats.pictures:.0f} pieces of each of {stats.pictures} volumes"),
         "lr": Choice(2e-3 if small else 1e-3, "AdamW; a short warm-up, then down to 0 along a cosine"),
     }
-    return chosen | loss_choices(stats) | _network(stats, values, small, piece, wanted)
+    chosen["loss"] = Choice("ce+dice", "nnU-Net's, without class weights: pieces around rare classes come more often")
+    return chosen | _network(stats, values, small, piece, wanted)
 
 
 def _grid(stats: Stats) -> tuple[tuple[float, float, float], Choice]:
