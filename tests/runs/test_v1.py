@@ -34,7 +34,7 @@ def test_it_scores_and_predicts_the_stored_numbers(state: str) -> None:
     expected = EXPECTED[state]
     found = evaluate(network, PICTURES, split="all")
     assert np.abs(np.array(found.confusion) - np.array(expected["confusion"])).sum() <= 10
-    assert found.metrics.keys() == expected["metrics"].keys()
+    assert found.metrics.keys() >= expected["metrics"].keys()  # later versions may score more, never less
     for name, value in expected["metrics"].items():
         assert found.metrics[name] == pytest.approx(value, abs=0.01), name
     assert found.metrics["dataset_miou"] > 0.25  # more than background everywhere
