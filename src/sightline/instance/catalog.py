@@ -1,6 +1,6 @@
 """The instance room's table of contents: names, and strings that say where each network is built. Imports no torch.
 
-Entry names are paper, source, size. A plain name (`mask_rcnn`, `keypoint_rcnn`, `yolact`, `solov2`) is the form for a
+Entry names are paper, source, size. A plain name (`mask_rcnn`, `keypoint_rcnn`, `yolact`, `solov2`, ...) is the form for a
 newcomer, on any backbone.
 """
 
@@ -45,6 +45,22 @@ def _solo(place: str, parameters: int, tiny: dict) -> Entry:
     )
 
 
+def _adaptis(name: str) -> Entry:
+    return Entry(
+        f"sightline.instance.models.adaptis:{name}",
+        "instance",
+        "AdaptIS: Adaptive Instance Selection Network (Sofiiuk et al. 2019)",
+        6_775_977,
+        traits=frozenset({"points", "no_boxes"}),
+        tiny={"width": 8, "widest": 16, "depth": 2, "tried": 12, "most": 8},
+    )
+
+
+def _polar(name: str, parameters: int, preprocess: Preprocess, tiny: dict) -> Entry:
+    paper = "PolarMask: Single Shot Instance Segmentation with Polar Representation (Xie et al. 2019)"
+    return Entry(f"sightline.instance.models.polarmask:{name}", "instance", paper, parameters, preprocess, tiny=tiny)
+
+
 _SMALL = {"backbone": "mobilenet_v3_small", "channels": 16}
 _PROTOTYPES = {"channels": 16, "prototypes": 4, "mask_channels": 8, "anchors": (8, 16, 32, 64, 128), "most": 20}
 _GRIDS = {
@@ -53,6 +69,8 @@ _GRIDS = {
     "ranges": ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512)),
     "most": 20,
 }
+_DENSE = {"depth": 2, "before": 40, "most": 20}
+_SMALL_DENSE = {**_SMALL, **_DENSE}
 _HEAD = {"head_width": 8, "head_depth": 2}
 _FORM = {**_TINY_RESNET, **_HEADS, **_REGIONS, "mask_channels": 8}
 _JOINTS = {**_TINY_RESNET, **_HEADS, **_REGIONS, "joint_channels": 8, "joint_depth": 2}
@@ -94,5 +112,18 @@ MODELS: dict[str, Entry] = {
     ),
     "solov2_mmdet_r50": _solo(
         "solov2:solov2_mmdet_r50", 46_592_912, {**_TINY_RESNET, **_GRIDS, **_HEAD, "features": 8, "kernels": 8}
+    ),
+    "adaptis": _adaptis("adaptis"),
+    "adaptis_toy": _adaptis("adaptis_toy"),
+    "polarmask": _polar("polarmask", 34_163_000, _MULTIPLE, _SMALL_DENSE),
+    "polarmask_r50": _polar("polarmask_r50", 34_739_651, _WITHIN, {**_TINY_RESNET, "channels": 16, **_DENSE}),
+    "embedding": Entry(
+        "sightline.instance.models.embedding:embedding",
+        "instance",
+        "Semantic Instance Segmentation with a Discriminative Loss Function (De Brabandere et al. 2017)",
+        24_000_000,
+        _MULTIPLE,
+        traits=frozenset({"no_boxes"}),
+        tiny={**_SMALL, "most": 8, "rounds": 2},
     ),
 }
