@@ -245,7 +245,8 @@ def choose(
     kind = choose_device(device).type
     unread: dict[str, str] = {}
     looked = (task.stats or stats)(part, seed=seed, skipped=unread if on_error == "skip" else None)
-    open_values = known | ours | dict(given) | {"entry_clip": entry.preprocess.clip, "size_given": "size" in ours}
+    open_values = known | ours | dict(given) | {"builder": known | ours, "entry": entry.preprocess, "own": set(ours)}
+    open_values["asked"] = given.get("size")
     choices = task.plan(looked, open_values, machine_here(kind))
     if "class_weights" in given and "class_weights" not in choices:
         raise UsageError(f"class_weights is no choice of {task.name}; leave it out")

@@ -1,0 +1,149 @@
+"""From folders of videos and pictures by class to a run, its scores and its answers, through the verbs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.action.predict import of_array
+from sightline.datasets.moving_photos import MOTIONS, path, start, write_moving_photos
+from sightline.datasets.open import open_dataset
+from sightline.errors import SightlineError, UsageError
+from sightline.media.image import write_image
+from sightline.media.video import VideoWriter
+from sightline.verbs.evaluate import evaluate
+from sightline.verbs.load import load
+from sightline.verbs.predict import predict
+from sightline.verbs.train import train
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve videos of two classes that differ in every frame, in five groups."""
+    root = tmp_path_factory.mktemp("clips")
+    rows = ["id,class,group"]
+    for k in range(12):
+        name = "dark" if k % 2 else "bright"
+        (root / name).mkdir(exist_ok=True)
+        with VideoWriter(root / name / f"v [{k}].mp4", 25) as out:
+            for t in range(20 + k):
+                rng = np.random.default_rng([k, t])
+                out.write(rng.integers(0, 60, (36, 48, 3), np.uint8) + np.uint8(0 if k % 2 else 150))
+        rows.append(f"v [{k}],{name},g{k // 3}")
+    (root / "index.csv").write_text("\r\n".join(rows) + "\r\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(
+        "tsm",
+        clips,
+        run=tmp_path_factory.mktemp("runs") / "tsm",
+        steps=12,
+        batch=4,
+        clip="segments(4)",
+        size=32,
+        resize="exact(32, 32)",
+        device="cpu",
+        model_values={"depths": [1, 1, 1, 1], "width": 8},
+        train_values={"validate_every": 6},
+    ).folder
+
+
+def test_folders_splits_and_groups(clips: Path) -> None:
+    data = open_dataset(clips, kind="clips")
+    assert data.classes == ("bright", "dark") and len(data.records) == 12
+    groups = {r.split: {q.group for q in data.records if q.split == r.split} for r in data.records}
+    assert not groups["train"] & groups["val"]
+    with pytest.raises(SightlineError, match="by class"):
+        open_dataset(clips, kind="classes")
+    with pytest.raises(SightlineError):
+        open_dataset(clips)
+
+
+def test_a_run_of_clips(run: Path, clips: Path, tmp_path: Path) -> None:
+    card = load(run)[1]
+    assert card.preprocess.clip == "segments(4)" and card.classes == ("bright", "dark")
+    found = evaluate(run, clips, split="all")
+    assert found.images == 12 and found.metrics["accuracy"] >= 0.75 and sum(map(sum, found.confusion)) == 12
+    logits = evaluate(run, clips, split="all", views=3, crops=3, fuse="logits")
+    assert set(logits.metrics) == set(found.metrics)
+    answers = list(predict(run, clips / "dark", out=tmp_path, views=2))
+    assert len(answers) == 6 and len(answers[0].timeline) == 2 and answers[0].image is not None
+    said = json.loads(Path(answers[0].files["labels"]).read_text())
+    assert said["label"] in ("bright", "dark") and len(said["timeline"]) == 2
+    table = Path(answers[0].files["csv"]).read_text().splitlines()
+    assert table[0] == "start,end,bright,dark" and len(table) == 3
+    assert "-->" in Path(answers[0].files["srt"]).read_text() and Path(answers[0].files["strip"]).is_file()
+    assert (run / "report.html").is_file() and (run / "samples" / "worst-1.jpg").is_file()
+
+
+def test_arrays_are_videos_too(run: Path) -> None:
+    frames = np.zeros((30, 36, 48, 3), np.uint8)
+    answer = next(iter(predict(run, frames)))
+    assert float(answer.probabilities.sum()) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UsageError, match="is no video"):
+        of_array(frames[0])
+
+
+def test_wrong_choices_get_one_sentence(run: Path, clips: Path) -> None:
+    for options in ({"tile": 64}, {"crops": 2}, {"fuse": "median"}, {"views": 0}):
+        with pytest.raises(UsageError):
+            evaluate(run, clips, **options)
+    with pytest.raises(UsageError, match="clip="):
+        train("tsm", clips, clip="segment(4)", dry_run=True)
+
+
+def test_a_broken_video_stops_or_is_counted(run: Path, clips: Path, tmp_path: Path) -> None:
+    for name in ("bright", "dark"):
+        (tmp_path / name).mkdir()
+        for file in sorted((clips / name).iterdir())[:1]:
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "dark" / "broken.mp4").write_bytes(b"no video at all" * 40)
+    with pytest.raises(SightlineError, match=r"broken\.mp4"):
+        evaluate(run, tmp_path, split="all")
+    found = evaluate(run, tmp_path, split="all", on_error="skip")
+    assert found.images == 2 and list(found.skipped) == ["dark/broken.mp4"]
+
+
+def test_a_run_of_pictures(tmp_path: Path) -> None:
+    for k in range(12):
+        name = "train" if k < 8 else "val"
+        shade = 40 if k % 2 else 200
+        image = np.random.default_rng(k).integers(0, 50, (40, 52, 3), np.uint8) + np.uint8(shade)
+        write_image(tmp_path / "data" / name / ("dark" if k % 2 else "bright") / f"{k}.png", image)
+    options = {"steps": 15, "batch": 4, "device": "cpu", "size": 32, "model_values": {"width": 8}}
+    run = train("resnet", tmp_path / "data", run=tmp_path / "run", **options)
+    assert load(run.folder)[1].classes == ("bright", "dark")
+    found = evaluate(run.folder, tmp_path / "data")
+    assert found.split == "val" and found.images == 4 and found.metrics["accuracy"] >= 0.75
+    answers = list(predict(run.folder, tmp_path / "data" / "val", crops=10))
+    assert len(answers) == 4 and answers[0].timeline == ()
+    with pytest.raises(SightlineError, match="by class"):
+        train("tsm", tmp_path / "data", dry_run=True)
+
+
+def test_moving_photos_are_a_set_by_class(tmp_path: Path) -> None:
+    for k in range(4):
+        noise = np.random.default_rng(k).integers(0, 255, (20, 24, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+        write_image(tmp_path / "photos" / f"{k}.png", noise)
+    out = write_moving_photos(tmp_path / "photos", tmp_path / "set", train=16, val=8, size=32, frames=4)
+    data = open_dataset(out, kind="clips")
+    assert data.classes == MOTIONS and {r.split for r in data.records} == {"train", "val"} and len(data.records) == 24
+    with pytest.raises(UsageError, match="four or more"):
+        write_moving_photos(tmp_path / "set", tmp_path / "x")
+
+
+def test_every_motion_starts_alike_and_opposites_are_opposite() -> None:
+    import torch
+
+    picture = torch.rand(3, 320, 400) * 255
+    first = start(picture, 32, np.random.default_rng(1))
+    ends = {m: path(m, 5, first, np.random.default_rng(2)) for m in MOTIONS}
+    assert all(np.allclose(poses[0], first) for poses in ends.values())
+    for one, other in (("left", "right"), ("up", "down"), ("nearer", "farther"), ("turn-left", "turn-right")):
+        assert np.allclose(ends[one][-1] - first, first - ends[other][-1])

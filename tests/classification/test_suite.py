@@ -1,0 +1,75 @@
+"""What every entry of the room of pictures by class keeps, at tiny sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.classification.catalog import MODELS
+from sightline.classification.contract import Labels, Scores, Target
+from sightline.verbs.load import load_weights, save_weights
+from sightline.verbs.models import create, resolve
+
+NAMES = sorted(MODELS)
+
+
+def tiny(name: str, **values: Any) -> nn.Module:
+    torch.manual_seed(5)
+    return create(name, **{**MODELS[name].tiny, "num_classes": 5, **values}).eval()
+
+
+def pictures(batch: int = 2, channels: int = 3) -> Tensor:
+    return torch.rand(batch, channels, 35, 51, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entry_says_what_is_true(name: str) -> None:
+    with torch.device("meta"):
+        net = resolve(MODELS[name].build)()
+    assert sum(p.numel() for p in net.parameters() if p.requires_grad) == MODELS[name].parameters
+    for record in MODELS[name].weights:
+        assert record.url.startswith("https://") and record.sha256 in record.url and record.scores
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sees_learns_and_says(name: str) -> None:
+    net, images = tiny(name), pictures(3)
+    with torch.no_grad():
+        out = net(images)
+        alone = net(images[1:2])
+    assert isinstance(out, Scores) and tuple(out.logits.shape) == (3, 5)
+    assert torch.allclose(out.logits[1:2], alone.logits, atol=1e-5)
+    answer = net.decode(out, classes=tuple("abcde"))[2]
+    assert isinstance(answer, Labels) and torch.allclose(answer.probabilities, out.logits[2].softmax(0))
+    net.train()
+    torch.stack(list(net.losses(net(images), Target(torch.tensor([0, 1, 4]))).values())).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
+    grey = tiny(name, num_classes=1, in_channels=1)
+    assert grey(pictures(channels=1)).logits.shape == (2, 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_go_out_and_come_back(name: str, tmp_path: Any) -> None:
+    net = tiny(name)
+    for layout in ("sightline", "torchvision"):
+        other = create(name, **MODELS[name].tiny, num_classes=5).eval()
+        report = load_weights(other, save_weights(net, tmp_path / f"{layout}.pth", layout=layout))
+        assert not report.missing and not report.unexpected
+        with torch.no_grad():
+            assert torch.equal(other(pictures()).logits, net(pictures()).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18_tv", "resnext50_32x4d_tv", "wide_resnet50_2_tv"])
+def test_answers_as_torchvision(name: str) -> None:
+    from torchvision import models
+
+    theirs = getattr(models, name.removesuffix("_tv"))().eval()
+    ours = create(name, mean=None).eval()
+    load_weights(ours, theirs.state_dict())
+    images = torch.rand(2, 3, 96, 64)
+    with torch.no_grad():
+        assert torch.allclose(ours(images).logits, theirs(images), atol=1e-4, rtol=1e-4)
