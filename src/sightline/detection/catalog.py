@@ -20,14 +20,17 @@ _TORCHVISION = Preprocess(resize="torchvision(800, 1333)", multiple=32)
 _WITHIN = Preprocess(resize="within(800, 1333)", multiple=32)
 
 
-def _faster(name: str, parameters: int, preprocess: Preprocess, tiny: dict) -> Entry:
-    return Entry(f"{_FASTERS}:{name}", "detection", _FASTER, parameters, preprocess, tiny=tiny)
+def _faster(name: str, parameters: int, preprocess: Preprocess, tiny: dict, *traits: str) -> Entry:
+    return Entry(
+        f"{_FASTERS}:{name}", "detection", _FASTER, parameters, preprocess, traits=frozenset(traits), tiny=tiny
+    )
 
 
 def _retina(name: str, parameters: int, preprocess: Preprocess, tiny: dict) -> Entry:
     return Entry(f"{_RETINAS}:{name}", "detection", _RETINA, parameters, preprocess, tiny=tiny)
 
 
+_MILD = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}  # random weights are no match for values up to 255
 _REGIONS = {**_TINY_RESNET, **_TINY_ANCHORS, **_FEW, "hidden": 24}
 _DENSE = {**_TINY_RESNET, **_TINY_ANCHORS, "before": 40, "most": 20}
 
@@ -50,12 +53,15 @@ MODELS: dict[str, Entry] = {
         _TORCHVISION,
         {"width": 0.25, "channels": 16, "hidden": 24, **_TINY_ANCHORS, **_FEW},
     ),
-    "faster_rcnn_detectron2_r50_fpn": _faster("faster_rcnn_detectron2_r50_fpn", 41_699_936, _WITHIN, _REGIONS),
+    "faster_rcnn_detectron2_r50_fpn": _faster(
+        "faster_rcnn_detectron2_r50_fpn", 41_699_936, _WITHIN, {**_REGIONS, **_MILD}, "adaptive"
+    ),
     "faster_rcnn_detectron2_r50_c4": _faster(
         "faster_rcnn_detectron2_r50_c4",
         33_791_644,
         Preprocess(resize="within(800, 1333)"),
-        {"depths": (1, 1, 1, 1), "width": 8, **_TINY_ANCHORS, **_FEW},
+        {"depths": (1, 1, 1, 1), "width": 8, **_TINY_ANCHORS, **_FEW, **_MILD},
+        "adaptive",
     ),
     "retinanet": _retina(
         "retinanet",
@@ -67,6 +73,66 @@ MODELS: dict[str, Entry] = {
         "retinanet_torchvision_r50_fpn", 34_014_999, _TORCHVISION, {**_DENSE, "norm_eps": 1e-5}
     ),
     "retinanet_torchvision_r50_fpn_v2": _retina("retinanet_torchvision_r50_fpn_v2", 38_198_935, _TORCHVISION, _DENSE),
-    "retinanet_detectron2_r50_fpn": _retina("retinanet_detectron2_r50_fpn", 37_915_572, _WITHIN, _DENSE),
+    "retinanet_detectron2_r50_fpn": _retina("retinanet_detectron2_r50_fpn", 37_915_572, _WITHIN, {**_DENSE, **_MILD}),
     "retinanet_mmdet_r50_fpn": _retina("retinanet_mmdet_r50_fpn", 37_968_692, _WITHIN, _DENSE),
+}
+
+# Single shot: YOLO, SSD -------------------------------------------------------------------------------------------
+
+_YOLO1 = "You Only Look Once: Unified, Real-Time Object Detection (Redmon et al. 2016)"
+_YOLO2 = "YOLO9000: Better, Faster, Stronger (Redmon and Farhadi 2017)"
+_YOLO3 = "YOLOv3: An Incremental Improvement (Redmon and Farhadi 2018)"
+_STRETCHED = Preprocess(resize="exact(448, 448)")
+_ANY = Preprocess(resize="long(416)", multiple=32)
+
+
+def _yolo(version: int, name: str, parameters: int, tiny: dict, module: str = "") -> Entry:
+    paper = (_YOLO1, _YOLO2, _YOLO3)[version - 1]
+    build = f"sightline.detection.models.{module or f'yolov{version}'}:{name}"
+    return Entry(build, "detection", paper, parameters, _STRETCHED if version == 1 else _ANY, tiny=tiny)
+
+
+_TINY_CFG = """[net]
+channels=3
+height=64
+width=64
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[maxpool]
+size=2
+stride=2
+[convolutional]
+batch_normalize=1
+filters=12
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+filters=20
+size=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=14,14,30,40
+classes=5
+num=2
+"""
+
+MODELS |= {
+    "yolov1": _yolo(1, "yolov1", 197_301_875, {"size": 64, "width": 2, "local": 8, "score": 1e-7}),
+    "yolov1_paper": _yolo(1, "yolov1_paper", 271_703_550, {"size": 64, "width": 2, "hidden": 16}),
+    "yolov1_tiny": _yolo(1, "yolov1_tiny", 27_095_374, {"size": 128, "width": 2, "score": 1e-7}),
+    "yolov2": _yolo(2, "yolov2", 50_655_389, {"width": 2}),
+    "yolov2_tiny": _yolo(2, "yolov2_tiny", 11_232_057, {"width": 2, "last": (16, 8)}),
+    "yolov3": _yolo(3, "yolov3", 61_949_149, {"width": 2, "depths": (1, 1, 1, 1, 1)}),
+    "yolov3_spp": _yolo(3, "yolov3_spp", 62_998_749, {"width": 2, "depths": (1, 1, 1, 1, 1)}),
+    "yolov3_tiny": _yolo(3, "yolov3_tiny", 8_852_366, {"width": 2}),
+    "yolov3_mmdet": _yolo(3, "yolov3_mmdet", 61_949_149, {"width": 2}, "yolov3_mmdet"),
+    "darknet": _yolo(3, "darknet", 8_852_366, {"cfg": _TINY_CFG}),
 }

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_bytes
+from sightline.weights.darknet import encode_darknet, read_darknet
 from sightline.weights.keymap import OURS, KeyMap, Translation
 from sightline.weights.read import WRAPPERS, Checkpoint, read_file, tensors_in
 
@@ -110,7 +111,7 @@ def load_weights(
     if isinstance(source, Mapping):
         checkpoint = tensors_in(source)
     elif isinstance(source, (str, Path)):
-        checkpoint = read_file(source)
+        checkpoint = _darknet(net, Path(source)) or read_file(source)
     else:
         raise UsageError(f"weights come from a path or a state dict, not from a {type(source).__name__}")
     target = _tensors_of(net)
@@ -186,6 +187,18 @@ class _Fit:
             adapted=self.adapted,
             notes=tuple(notes),
         )
+
+
+def _darknet(net: nn.Module, path: Path) -> Checkpoint | None:
+    """A `.weights` file, whose numbers only a network of darknet's layers can name (`net.darknet_tensors()`)."""
+    slots = getattr(net, "darknet_tensors", None)
+    if slots is None or path.suffix.lower() != ".weights" or not path.is_file():
+        return None
+    tensors, seen = read_darknet(path, slots())
+    note = f"trained on {seen} pictures"
+    if isinstance(buffer := getattr(net, "seen", None), Tensor):
+        buffer.fill_(seen)
+    return Checkpoint(tensors, (note,), str(path))
 
 
 def _readings(
@@ -350,17 +363,21 @@ def _some(names: Sequence[str]) -> str:
 def save_weights(net: nn.Module, path: str | Path, *, layout: str = "sightline", maps: Sequence[KeyMap] = ()) -> Path:
     """Write a network's tensors under our names, or under those of `layout`, an origin among `maps`.
 
-    The suffix chooses the format: `.safetensors`, `.pth`/`.pt` (PyTorch) or `.npz` (NumPy, bfloat16 as float32). The
-    file appears as a whole or not at all. Raises UsageError for an unknown layout or suffix, SightlineError when the
-    layout has no name for some tensor (then nothing is written).
+    The suffix chooses the format: `.safetensors`, `.pth`/`.pt` (PyTorch), `.npz` (NumPy, bfloat16 as float32), or, for
+    networks of darknet's layers, `.weights`. The file appears as a whole or not at all. Raises UsageError for an
+    unknown layout or suffix, SightlineError when the layout has no name for some tensor (then nothing is written).
     """
     path = Path(path)
     known = {key_map.origin: key_map for key_map in (OURS, *maps)}
     if layout not in known:
         raise UsageError(f"unknown layout '{layout}'.{did_you_mean(layout, known)} Known: {', '.join(known)}")
+    net = _bare(net)
+    if path.suffix.lower() == ".weights" and hasattr(net, "darknet_tensors"):
+        seen = getattr(net, "seen", None)
+        count = int(seen) if isinstance(seen, Tensor) else 0
+        return write_bytes(path, encode_darknet(_tensors_of(net), net.darknet_tensors(), seen=count))
     if path.suffix.lower() not in (".safetensors", ".pth", ".pt", ".npz"):
         raise UsageError(f"cannot write weights as '{path.name}': use .safetensors, .pth, .pt or .npz")
-    net = _bare(net)
     try:
         tensors, unknown = known[layout].write(_tensors_of(net))
     except (ValueError, RuntimeError) as error:
