@@ -17,7 +17,7 @@ from torch import Tensor
 from sightline.errors import UsageError
 
 REACH = 12
-"""Pixels along each axis but the first within which a neighbour is looked for everywhere at once."""
+"""Pixels of the finest axis within which a neighbour is looked for everywhere at once."""
 MANY = 0.05
 """Share of pixels that are further away, above which a distance transform costs less than a search for each."""
 
@@ -105,9 +105,9 @@ def _distances(of: NDArray[np.bool_], to: NDArray[np.bool_], scale: tuple[float,
     where = np.flatnonzero(of)
     if not to.any():
         return np.full(len(where), np.inf)
-    found = np.sqrt(_near(where, to, scale).astype(np.float64))
-    sure = (REACH + 1) * min(scale[1:], default=np.inf)  # what was not looked at is at least so far away
-    far = np.flatnonzero(found > sure)
+    radius = REACH * min(scale)  # what is not looked at is further away
+    found = np.sqrt(_near(where, to, scale, radius).astype(np.float64))
+    far = np.flatnonzero(found > radius)
     if len(far) > MANY * of.size:
         from scipy.ndimage import distance_transform_edt
 
@@ -121,10 +121,17 @@ def _distances(of: NDArray[np.bool_], to: NDArray[np.bool_], scale: tuple[float,
     return found
 
 
-def _near(where: NDArray[np.intp], to: NDArray[np.bool_], scale: tuple[float, ...]) -> NDArray[np.float32]:
-    """Squared distances from the flat places `where` to the nearest pixel of `to` within `REACH` along every axis but
-    the first; infinite where there is none. Axis after axis, as a distance is a sum of squares.
+def _near(
+    where: NDArray[np.intp], to: NDArray[np.bool_], scale: tuple[float, ...], radius: float
+) -> NDArray[np.float32]:
+    """Squared distances from the flat places `where` to the nearest pixel of `to`; those above `radius` may be too
+    large. Axis after axis, as a distance is a sum of squares.
     """
+    if to.ndim == 3 and (coarse := int(np.argmax(scale))) != 1:  # few steps reach far along the coarsest axis
+        order = [1, 0, 2] if coarse == 0 else [0, 2, 1]
+        places = np.unravel_index(where, to.shape)
+        to = np.ascontiguousarray(to.transpose(order))
+        where, scale = np.ravel_multi_index([places[k] for k in order], to.shape), tuple(scale[k] for k in order)
     length = to.shape[0]
     whole = np.int16 if length < 8000 else np.int32  # narrow numbers: this reads every voxel several times
     none, index = whole(2 * length), np.arange(length, dtype=whole).reshape(-1, *[1] * (to.ndim - 1))
@@ -135,7 +142,7 @@ def _near(where: NDArray[np.intp], to: NDArray[np.bool_], scale: tuple[float, ..
     squares[steps_away >= length] = np.inf
     for axis in range(1, to.ndim - 1):
         best, room = squares.copy(), np.empty(squares.size, np.float32)
-        for step in range(1, min(REACH, to.shape[axis] - 1) + 1):
+        for step in range(1, min(int(radius / scale[axis]), to.shape[axis] - 1) + 1):
             more = np.float32((step * scale[axis]) ** 2)
             lead = (slice(None),) * axis
             low, high = (*lead, slice(None, -step)), (*lead, slice(step, None))
@@ -147,12 +154,14 @@ def _near(where: NDArray[np.intp], to: NDArray[np.bool_], scale: tuple[float, ..
     if to.ndim == 1:
         return squares[where]
     row, column = np.divmod(where, to.shape[-1])
-    reach = min(REACH, to.shape[-1] - 1)
+    reach = min(int(radius / scale[-1]), to.shape[-1] - 1)
     lines = np.pad(squares.reshape(-1, to.shape[-1]), ((0, 0), (reach, reach)), constant_values=np.inf)
     at = row * lines.shape[1] + column + reach
-    found = lines.take(at)
+    found, left = lines.take(at), np.arange(len(at))
     for step in range(1, reach + 1):
         more = np.float32((step * scale[-1]) ** 2)
-        for moved in (at - step, at + step):
-            np.minimum(found, lines.take(moved) + more, out=found)
+        left = left[found[left] > more]  # the others are nearer to something already
+        here = at[left]
+        nearer = np.minimum(lines.take(here - step), lines.take(here + step)) + more
+        found[left] = np.minimum(found[left], nearer)
     return found
