@@ -12,7 +12,7 @@ from sightline.datasets.paint import paint
 from sightline.datasets.records import MaskFile, MaskStack, ObjectRecord, Picture, PixelRecord, Polygons, VolumeRecord
 from sightline.datasets.volumes import read_volume_labels, read_volume_of
 from sightline.errors import SightlineError
-from sightline.media.image import MAX_PIXELS, image_size, read_image
+from sightline.media.image import MAX_PIXELS, image_size, read_image, without_data
 from sightline.media.labels import labels_from_colours, read_labels
 from sightline.media.volume import volume_size
 
@@ -39,7 +39,8 @@ def size_of(record: PixelRecord) -> tuple[int, ...]:
 def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The class of every pixel of a record, `(H, W)` uint8: 0..num_classes-1 (one class: 0 and 1), 255 = never scored.
 
-    Multi-label records (`MaskStack`) give `(num_classes, H, W)` of 0 and 1, volumes `(D, H, W)`.
+    Where a GeoTIFF has no data nothing is scored. Multi-label records (`MaskStack`) give `(num_classes, H, W)` of 0
+    and 1, volumes `(D, H, W)`.
 
     Raises `SightlineError`, naming the file, when the record has no labels, the mask is unreadable or not of the
     picture's size, or a value stands for no class.
@@ -57,7 +58,8 @@ def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = M
         return _stack(labels, record.image, size, max_pixels)
     ids = _mask(labels, num_classes, max_pixels)
     _check_size(labels.path, (ids.shape[0], ids.shape[1]), record.image, size)
-    return ids
+    unknown = without_data(record.image.path, page=record.image.page, max_pixels=max_pixels)
+    return ids if unknown is None else np.where(unknown, np.uint8(IGNORE), ids)
 
 
 def read_instances_of(record: PixelRecord, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32] | None:

@@ -17,6 +17,7 @@ from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import replacing
 from sightline.media import pnm, stills, tiff
 from sightline.media.door import MAX_PIXELS, kind_of, reading
+from sightline.media.geo import fill_nodata, read_geo
 from sightline.media.raster import Raster, picture, turned_size
 
 __all__ = [
@@ -49,7 +50,8 @@ def read_image(
     """The picture in a file, as it is meant to be seen.
 
     Returns (H, W, C) uint8, uint16 or float32, writable; C is 1 (grey) or 3 (RGB), more for multi-band TIFF. Palettes
-    become RGB, CMYK becomes RGB, alpha is dropped, EXIF orientation is applied, 1-bit pictures are 0 and 255.
+    become RGB, CMYK becomes RGB, alpha is dropped, EXIF orientation is applied, 1-bit pictures are 0 and 255. Where a
+    GeoTIFF names a value for "nothing measured", the lowest measured value stands there; see `without_data`.
 
     page: of a multi-page TIFF, from 0. max_pixels: larger pictures are refused before decoding. reduce_to: (H, W) that
     is needed; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, never below (H, W), other formats in full.
@@ -58,7 +60,17 @@ def read_image(
     path = Path(path)
     found = read_raster(path, page=page, max_pixels=max_pixels, reduce_to=reduce_to)
     with reading(path, "picture"):
-        return picture(found)
+        return fill_nodata(picture(found), read_geo(path, page=page))
+
+
+def without_data(path: str | Path, *, page: int = 0, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
+    """True where a GeoTIFF says that nothing was measured, bool `(H, W)`; None for files that name no such value."""
+    geo = read_geo(path, page=page)
+    if geo is None or geo.nodata is None:
+        return None
+    found = read_raster(Path(path), page=page, max_pixels=max_pixels)
+    with reading(path, "picture"):
+        return geo.without_data(picture(found))
 
 
 def read_raster(

@@ -341,12 +341,20 @@ class LabelFile:
             for rows in slabs:              # (n, W) each, from the top, any n
                 out.write(rows)
 
-    size: (H, W). colours: (r, g, b) for the ids 0, 1, ... A map that could exceed 4 GB becomes a BigTIFF. The file
+    size: (H, W). colours: (r, g, b) for the ids 0, 1, ... extratags: further tags, such as a place on the ground, as
+    tifffile takes them. A map that could exceed 4 GB becomes a BigTIFF. The file
     appears at `path` when the block ends well, with all its rows; else nothing does.
     """
 
-    def __init__(self, path: str | Path, size: tuple[int, int], *, colours: Colours | None = None) -> None:
-        self.path, self.size, self.colours = Path(path), size, colours
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        *,
+        colours: Colours | None = None,
+        extratags: Sequence[tuple[int, int, int, Any, bool]] = (),
+    ) -> None:
+        self.path, self.size, self.colours, self.extratags = Path(path), size, colours, extratags
         self._stack = ExitStack()
         self._row = 0
 
@@ -354,7 +362,8 @@ class LabelFile:
         import tifffile
 
         temporary = self._stack.enter_context(replacing(self.path))
-        tifffile.memmap(temporary, shape=self.size, dtype=np.uint8, **palette_tags(self.colours)).flush()
+        more = {"extratags": self.extratags, "metadata": None} if self.extratags else {}
+        tifffile.memmap(temporary, shape=self.size, dtype=np.uint8, **palette_tags(self.colours), **more).flush()
         with tifffile.TiffFile(temporary) as file:
             page: Any = file.pages[0]
             offset = page.dataoffsets[0]

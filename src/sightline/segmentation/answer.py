@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from sightline.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from sightline.media.geo import Geo
 
 
 COUNTED = 2**22
@@ -44,6 +46,7 @@ class LabelMap:
     multilabel: bool = False  # each class has an answer of its own; classes may overlap
     spacing: tuple[float, ...] = ()  # volumes: millimetres between voxels along D, H, W; labels are then (D, H, W)
     affine: np.ndarray | None = None  # volumes: NIfTI's, voxel (x, y, z) to millimetres; None: no place in space
+    geo: Geo | None = None  # pictures of the ground: where they stand; 255 in labels is what was not measured
 
     @property
     def pixels(self) -> dict[str, int]:
@@ -106,6 +109,7 @@ class LabelMap:
     def save(self, folder: str | Path) -> dict[str, str]:
         """Write `NAME.png` (the class ids, with a palette) and `NAME-overlay.jpg` into `folder`; return the paths.
 
+        Pictures of the ground write a GeoTIFF `NAME.tif` on their own grid in place of the PNG, and `NAME.geojson`.
         Volumes write `NAME.nii.gz` on their own grid (`.npz` without a place in space) and `NAME-slices.jpg`.
         Uncertainty, where there is one, becomes `NAME-uncertainty.tif` (float32) and a drawing of it, `.png`.
         Multi-label answers write `CLASS/NAME.png` for every class instead, as their data sets have it.
@@ -125,6 +129,8 @@ class LabelMap:
             for k, plane in enumerate(self.labels.cpu().numpy()):
                 path = folder / self._name(k) / f"{self.name}.png"
                 written[self._name(k)] = str(write_labels(path, plane, [(0, 0, 0), table[k].tolist()]))
+        elif self.geo is not None and self.geo.transform is not None:
+            written |= self._save_geo(folder, table)
         else:
             written["labels"] = str(write_labels(folder / f"{self.name}.png", self.labels.cpu().numpy(), table))
         if self.image is not None:
@@ -137,6 +143,24 @@ class LabelMap:
             write_image(written["uncertainty"], self.uncertainty.float().cpu().numpy())
             write_image(written["uncertainty_drawn"], self.draw_uncertainty())
         return written
+
+    def placed(self, geo: Geo, unknown: np.ndarray | None = None) -> LabelMap:
+        """The same answer on the ground, saved as GeoTIFF and GeoJSON; 255 where `unknown` (nothing was measured)."""
+        hidden = None if unknown is None else torch.from_numpy(unknown).to(self.labels.device)
+        labels = self.labels if hidden is None or self.multilabel else self.labels.masked_fill(hidden, 255)
+        return replace(self, labels=labels, geo=geo)
+
+    def _save_geo(self, folder: Path, table: np.ndarray) -> dict[str, str]:
+        """`NAME.tif` on the picture's own grid and `NAME.geojson`, a polygon a region of every class but background."""
+        from sightline.media.geo import write_features, write_geotiff
+
+        assert self.geo is not None
+        labels = self.labels.cpu().numpy()
+        hidden = [k for k, name in enumerate(self.classes) if k == 0 and name == "background"]
+        tiff, polygons = folder / f"{self.name}.tif", folder / f"{self.name}.geojson"
+        write_geotiff(tiff, labels, self.geo, table)
+        write_features(polygons, labels, self.classes, self.geo, leave_out=hidden)
+        return {"labels": str(tiff), "polygons": str(polygons)}
 
     def to_dict(self) -> dict[str, Any]:
         """What a JSON answer says of this picture; of one class against its background, the number of objects too."""

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from sightline.contracts import Preprocess
 from sightline.errors import UsageError
+from sightline.media.geo import Geo, read_geo
 from sightline.media.prepare import as_float, intensity, match_channels, measure, prepare, restore
 from sightline.media.tiff import LabelFile, TiffImage, map_labels, open_tiff
 from sightline.ops.resize import resize, unpad
 from sightline.ops.tiles import SlabBlender, tiles
 from sightline.ops.window import mirror, mirror_window
 from sightline.segmentation.answer import LabelMap, named
-from sightline.segmentation.contract import labels_of, probabilities
+from sightline.segmentation.contract import IGNORE, labels_of, probabilities
 from sightline.segmentation.draw import colours_for
 from sightline.segmentation.sampled import sampled
 
@@ -162,9 +163,13 @@ def label_tiff(
             return unpad(found[:-1] if measures(net) else found, (context,) * 4)
 
         count = 0
-        with LabelFile(to, (height, width), colours=colours_for(named(classes, len(classes)), colours)) as sink:
-            for _, p in label_slabs(look, window, (height, width), tile, procedure.overlap):
+        geo = read_geo(path, page=page)
+        table = colours_for(named(classes, len(classes)), colours)
+        tags = [] if geo is None else geo.extratags()
+        with LabelFile(to, (height, width), colours=table, extratags=tags) as sink:
+            for start, p in label_slabs(look, window, (height, width), tile, procedure.overlap):
                 labels, count = labels_of(p[None])[0], len(p)
+                labels = _hidden(labels, source, geo, start)
                 counts += torch.bincount(labels.flatten().long(), minlength=256)
                 sink.write(labels.numpy())
     return LabelMap(
@@ -175,6 +180,14 @@ def label_tiff(
         counted=tuple(counts.tolist()),
         files={"labels": str(to)},
     )
+
+
+def _hidden(labels: Tensor, source: TiffImage, geo: Geo | None, top: int) -> Tensor:
+    """Labels of the rows from `top` on, 255 where the picture has no data."""
+    if geo is None or geo.nodata is None:
+        return labels
+    unknown = geo.without_data(source.window(top, top + len(labels), 0, labels.shape[1]))
+    return labels if unknown is None else labels.masked_fill(torch.from_numpy(unknown), IGNORE)
 
 
 def _grid(source: TiffImage, windows: int = 8, side: int = 256) -> np.ndarray:

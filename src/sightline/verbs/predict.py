@@ -71,13 +71,25 @@ def _answers(net, card, task, procedure, found, out, on_error, skipped) -> Itera
             if out is not None and card.preprocess.axes == 2 and _is_huge(item):
                 yield task.stream(net, item.path, Path(out) / f"{item.name}.tif", page=item.page, **how)
                 continue
-            answer = task.answer(net, item.read(), **how)
+            answer = _on_the_ground(task.answer(net, item.read(), **how), item)
         except SightlineError as error:
             if on_error == "stop":
                 raise
             skipped[item.name] = str(error)
             continue
         yield answer if out is None else replace(answer, files=answer.save(out))
+
+
+def _on_the_ground(answer: Any, item: Any) -> Any:
+    """The answer to a GeoTIFF with its place; any other as it is."""
+    from sightline.media.geo import read_geo
+    from sightline.media.image import without_data
+
+    placed = getattr(answer, "placed", None)
+    geo = None if placed is None or item.path is None else read_geo(item.path, page=item.page)
+    if placed is None or geo is None:
+        return answer
+    return placed(geo, without_data(item.path, page=item.page))
 
 
 def _is_huge(item: Any) -> bool:
