@@ -211,10 +211,10 @@ class Farabet(nn.Module):
         return Scores(top_left(logits, size))
 
     def bands(self, x: Tensor) -> list[Tensor]:
-        """Locally normalised bands of the pyramid; the picture is mirrored to 2^n k + 1 pixels a side first."""
+        """Locally normalised bands of the pyramid; the picture's last pixels are repeated to 2^n k + 1 a side first."""
         if self.yuv is not None:
             x = F.conv2d(x, self.yuv)
-        x, _ = pad_to_multiple(x, self.stride * 2 ** (self.scales - 1), "reflect", plus=1)
+        x, _ = pad_to_multiple(x, self.stride * 2 ** (self.scales - 1), "replicate", plus=1)
         return [normalize_locally(band, self.neighbourhood) for band in laplacian_pyramid(x, self.scales)]
 
     def features(self, band: Tensor, way: Way) -> Tensor:
