@@ -19,8 +19,7 @@ from sightline.media.labels import read_labels, write_labels
 from sightline.recipes.baselines import location_prior, one_threshold, otsu, otsu_threshold
 from sightline.recipes.recipe import Recipe, carry_out, main
 from sightline.segmentation.losses import parse_loss
-from sightline.segmentation.task import augment
-from sightline.verbs.models import defaults_of, entry_of, resolve
+from sightline.verbs.models import defaults_of, entry_of, resolve, task_of
 from sightline.verbs.train import plan_of, read_setup, train
 
 NAMES = [
@@ -36,10 +35,12 @@ def test_every_recipe_is_told_in_words_that_train_knows(name: str) -> None:
     assert set(recipe.options) <= set(signature(train).parameters)
     assert isinstance(recipe.options["steps"], int)  # the number of steps is fixed; time is measured
     assert set(recipe.options.get("model_values", {})) <= set(defaults_of(resolve(entry_of(recipe.model).build)))
-    parse_loss(recipe.options.get("loss", "ce"))
-    size = recipe.options["size"]
+    task = task_of(entry_of(recipe.model))
+    if task.name == "segmentation":
+        parse_loss(recipe.options.get("loss", "ce"))
+    size = recipe.options.get("size")
     size = [size, size] if isinstance(size, int) else size
-    augment(recipe.options.get("augment", "medium"), size, recipe.options.get("augment_values", {}))
+    task.augment(recipe.options.get("augment", "medium"), size, recipe.options.get("augment_values", {}))
 
 
 def test_a_recipe_trains_scores_and_continues(shapes: Path, tmp_path: Path) -> None:

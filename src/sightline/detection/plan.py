@@ -12,6 +12,7 @@ from sightline.datasets.stats import Stats
 from sightline.errors import SightlineError
 
 SMALL = {"backbone": ("resnet50", "resnet18"), "channels": (256, 128), "hidden": (1024, 256), "depth": (4, 2)}
+FEW = {"before": (600, 300), "after": (300, 150), "rpn_count": 128, "count": 128}
 """Builder values: what they are, and what a CPU gets where nobody asked for another."""
 
 LONG = 320
@@ -76,6 +77,9 @@ def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: st
         for name, (usual, fewer) in SMALL.items():
             if values.get(name) == usual and "backbone" in values:
                 chosen[f"model.{name}"] = Choice(fewer, "minutes on a CPU instead of hours")
+        if "backbone" in values and "rpn_count" in values:
+            reason = "small pictures hold fewer objects: proposals and samples to look at"
+            chosen |= {f"model.{name}": Choice(value, reason) for name, value in FEW.items()}
     if "anchors" in values and "backbone" in values and not values.get("weights"):
         sides = [side * scale_of(stats, resize) for side in stats.sides]
         chosen["model.anchors"] = _anchors(sides, len(values["anchors"]))

@@ -24,7 +24,7 @@ from sightline.ops.anchors import cell_anchors, grid_anchors
 from sightline.ops.box_coding import decode, encode
 from sightline.ops.boxes import areas, clip_boxes, sized
 from sightline.ops.matching import BACKGROUND, Rescue, balanced_sample, fixed_keys, match
-from sightline.ops.nms import first_true, greedy, nms_padded, ranking, rivals
+from sightline.ops.nms import first_true, kept_of_sorted, nms_padded, ranking
 from sightline.ops.roi import roi_align
 from sightline.ops.tree import register_dataclass
 
@@ -194,7 +194,7 @@ class RPN(nn.Module):
         valid = score.isfinite() & sized(box, self.smallest)
         if self.score > 0:
             valid = valid & (score.sigmoid() >= self.score)
-        kept = suppress(box, valid, self.overlap)
+        kept = kept_of_sorted(box, self.overlap, valid=valid)
         score, box, kept = (x.flatten(1, 2) for x in (score, box, kept))
         order = ranking(score.masked_fill(~kept, -math.inf))[:, :after]
         return Proposals(rows(box, order), score.gather(1, order), kept.gather(1, order))
@@ -251,11 +251,6 @@ def best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
 def rows(values: Tensor, index: Tensor) -> Tensor:
     """Of `(B, N, C)`, those at `index` `(B, M)`: `(B, M, C)`."""
     return values.gather(1, index[..., None].expand(*index.shape, values.shape[-1]))
-
-
-def suppress(boxes: Tensor, valid: Tensor, overlap: float) -> Tensor:
-    """Greedy suppression of boxes `(..., N, 4)` that are sorted already, best first: `(..., N)` bool."""
-    return greedy(rivals(boxes, boxes, overlap), valid)
 
 
 def delta_loss(deltas: Tensor, wanted: Tensor, where: Tensor, beta: float) -> Tensor:
@@ -329,7 +324,7 @@ class Pooler(nn.Module):
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Maps a level and boxes `(B, P, 4)` to `(B * P, C, size, size)`."""
         batch, count = boxes.shape[:2]
-        pictures = torch.arange(batch, device=boxes.device).repeat_interleave(count, output_size=batch * count)
+        pictures = torch.arange(batch, device=boxes.device)[:, None].expand(batch, count).reshape(-1)
         flat = boxes.reshape(-1, 4)
         return roi_align(
             maps[: len(self.scales)],

@@ -19,10 +19,10 @@ import math
 import torch
 from torch import Tensor
 
-from sightline.ops.boxes import iou
+from sightline.ops.boxes import areas, iou
 
-BLOCK = 1024
-"""Boxes that `nms` compares with each other at a time: 4 MB of overlaps."""
+BLOCK = 256
+"""Sorted boxes that are compared at a time, with one another and with those kept before: overlaps stay in the cache."""
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, *, labels: Tensor | None = None) -> Tensor:
@@ -31,22 +31,7 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, *, labels: Tensor | Non
     boxes: `(N, 4)`. scores: `(N,)`. labels: `(N,)`, boxes of different classes do not compete; None: all compete.
     """
     order = ranking(scores)
-    boxes = boxes.float()[order]
-    labels = None if labels is None else labels[order]
-    kept = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
-    for start in range(0, len(order), BLOCK):
-        block = slice(start, start + BLOCK)
-        before = kept[:start].nonzero()[:, 0]
-        for some in before.split(BLOCK):
-            rival = rivals(boxes[some], boxes[block], threshold, _pick(labels, some), _pick(labels, block))
-            kept[block] &= ~rival.any(0)
-        rival = rivals(boxes[block], boxes[block], threshold, _pick(labels, block), _pick(labels, block))
-        kept[block] = greedy(rival, kept[block])
-    return order[kept]
-
-
-def _pick(labels: Tensor | None, index: slice | Tensor) -> Tensor | None:
-    return None if labels is None else labels[index]
+    return order[_kept_of_one(boxes[order], threshold, None if labels is None else labels[order])]
 
 
 def ranking(scores: Tensor) -> Tensor:
@@ -55,11 +40,58 @@ def ranking(scores: Tensor) -> Tensor:
 
 
 def rivals(a: Tensor, b: Tensor, threshold: float, of_a: Tensor | None = None, of_b: Tensor | None = None) -> Tensor:
-    """True `(..., N, M)` where a box of `a` would suppress one of `b`."""
-    rival = iou(a, b) > threshold
+    """True `(..., N, M)` where a box of `a` overlaps one of `b` of its class by more than `threshold`."""
+    a, b = a.float(), b.float()
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.unbind(-1), b.unbind(-1)
+    shared = torch.minimum(ax1[..., None], bx1[..., None, :])
+    shared = shared.sub_(torch.maximum(ax0[..., None], bx0[..., None, :])).clamp_(min=0)
+    high = torch.minimum(ay1[..., None], by1[..., None, :])
+    high = high.sub_(torch.maximum(ay0[..., None], by0[..., None, :])).clamp_(min=0)
+    shared = shared.mul_(high)
+    union = (areas(a)[..., None] + areas(b)[..., None, :]).sub_(shared)
+    rival = shared.div_(union) > threshold  # two boxes without area: 0 / 0, which is above nothing
     if of_a is not None and of_b is not None:
-        rival = rival & (of_a[..., :, None] == of_b[..., None, :])
+        rival = rival & (of_a[..., None] == of_b[..., None, :])
     return rival
+
+
+def kept_of_sorted(boxes: Tensor, threshold: float, *, valid: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Which of many lists' boxes the greedy rule keeps: `(..., N)` bool.
+
+    boxes: `(..., N, 4)`, each list sorted, best first. valid: `(..., N)` bool, boxes that take part.
+    """
+    if torch.compiler.is_compiling() or boxes.is_cuda:
+        return greedy(rivals(boxes, boxes, threshold, labels, labels), valid)
+    shape = valid.shape
+    if not valid.numel():
+        return valid.clone()
+    lists, flags = boxes.reshape(-1, *boxes.shape[-2:]), valid.reshape(-1, shape[-1])
+    classes = None if labels is None else labels.reshape(-1, shape[-1])
+    kept = torch.zeros_like(flags)
+    for i in range(len(lists)):  # on a CPU a list at a time, without its gaps: far fewer pairs
+        some = flags[i].nonzero()[:, 0]
+        kept[i, some[_kept_of_one(lists[i, some], threshold, None if classes is None else classes[i, some])]] = True
+    return kept.reshape(shape)
+
+
+def _kept_of_one(boxes: Tensor, threshold: float, labels: Tensor | None) -> Tensor:
+    """Indices of those that one sorted list `(N, 4)` keeps."""
+    boxes = boxes.float()
+    everything = torch.arange(len(boxes), device=boxes.device)
+    kept = everything[:0]
+    for some in everything.split(BLOCK):
+        here = boxes[some]
+        free = torch.ones(len(some), dtype=torch.bool, device=boxes.device)
+        if len(kept):
+            free = ~rivals(boxes[kept], here, threshold, _pick(labels, kept), _pick(labels, some)).any(0)
+        some, here = some[free], here[free]
+        rival = rivals(here, here, threshold, _pick(labels, some), _pick(labels, some))
+        kept = torch.cat([kept, some[greedy(rival, torch.ones(len(some), dtype=torch.bool, device=boxes.device))]])
+    return kept
+
+
+def _pick(labels: Tensor | None, index: Tensor) -> Tensor | None:
+    return None if labels is None else labels[index]
 
 
 def greedy(rival: Tensor, valid: Tensor) -> Tensor:
@@ -109,8 +141,7 @@ def nms_padded(
     order = ranking(scores.float().masked_fill(~valid, -math.inf))
     sorted_boxes = boxes.gather(-2, order[..., None].expand(*order.shape, 4))
     sorted_labels = None if labels is None else labels.gather(-1, order)
-    rival = rivals(sorted_boxes, sorted_boxes, threshold, sorted_labels, sorted_labels)
-    kept = greedy(rival, valid.gather(-1, order))
+    kept = kept_of_sorted(sorted_boxes, threshold, valid=valid.gather(-1, order), labels=sorted_labels)
     first = first_true(kept, most)
     return order.gather(-1, first), kept.sum(-1).clamp(max=first.shape[-1])
 

@@ -104,6 +104,12 @@ class Tower(nn.Module):
         return self.last(x)
 
 
+def group_norm(channels: int) -> nn.GroupNorm:
+    """32 groups, or fewer so that each has two channels: the coarsest map of a small picture is a single place."""
+    groups = next(g for g in range(min(32, max(channels // 2, 1)), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
 def octaves(sizes: Sequence[float], per_octave: int = 3, *, whole: bool = False) -> list[list[float]]:
     """`per_octave` sizes from each of `sizes` on, times 2^(i / per_octave); whole: cut to whole pixels."""
     found = [[s * 2 ** (i / per_octave) for i in range(per_octave)] for s in sizes]
@@ -321,7 +327,7 @@ def retinanet(
         ratios=ratios,
         strides=fpn.strides,
         depth=depth,
-        norm=norm_named("group"),
+        norm=group_norm,
         giou=giou,
         divide="batch",
         score=score,
@@ -380,7 +386,7 @@ def retinanet_torchvision_r50_fpn_v2(
     trunk = _trunk(body, channels, "last_input", Normalize(*for_channels(mean, std, in_channels)))
     return RetinaNet(
         trunk, num_classes, channels=channels, sizes=octaves(anchors, whole=True), strides=None, rounded=True,
-        norm=norm_named("group"), giou=True, score=score, before=before, overlap=overlap, most=most,
+        norm=group_norm, giou=True, score=score, before=before, overlap=overlap, most=most,
     )  # fmt: skip
 
 
