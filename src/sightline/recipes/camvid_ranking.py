@@ -52,7 +52,7 @@ def options_for(name: str, seed: int, steps: int) -> dict[str, Any]:
 def steps_in(minutes: float, name: str, data: str | Path) -> int:
     """Steps that fit into `minutes`, from the time between the third and the tenth."""
     with tempfile.TemporaryDirectory() as folder:
-        options = options_for(name, 0, 10) | {"train_values": {"log_every": 1}}
+        options: dict[str, Any] = options_for(name, 0, 10) | {"train_values": {"log_every": 1}}
         run = train(name, data, run=Path(folder) / "run", **options)
         rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     times = {row["step"]: row["time"] for row in rows if row["kind"] == "train"}
@@ -99,7 +99,7 @@ def main() -> int:
     try:
         if not words or "=" in words[0]:
             raise UsageError("which data? python -m sightline.recipes.camvid_ranking DATA [minutes=20] [seeds=0,1]")
-        given = dict(word.partition("=")[::2] for word in words[1:])
+        given = {name: value for name, _, value in (word.partition("=") for word in words[1:])}
         if unknown := set(given) - {"minutes", "seeds"}:
             raise UsageError(f"'{sorted(unknown)[0]}' is no option; write minutes=20 or seeds=0,1")
         try:
