@@ -295,7 +295,8 @@ def filled(polygons: Sequence[NDArray[np.float64]], size: Size) -> dict[str, Any
     """Run lengths of the union of polygons (x0, y0, x1, y1, ... each), filled as the reference tools of COCO do."""
     from pycocotools import mask as coco
 
-    union = coco.merge(coco.frPyObjects([list(map(float, p)) for p in polygons], *size))
+    listed: Any = [list(map(float, p)) for p in polygons]
+    union = coco.merge(coco.frPyObjects(listed, *size))
     counts = union["counts"]
     return {"size": list(size), "counts": counts.decode() if isinstance(counts, bytes) else counts}
 

@@ -21,7 +21,7 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """
     from scipy import ndimage
 
-    regions, _ = ndimage.label(mask, structure=np.ones((3, 3), int))
+    regions, _ = ndimage.label(mask, structure=np.ones((3, 3), int))  # pyright: ignore[reportGeneralTypeIssues]
     largest, area = np.zeros((0, 2), np.int64), -1.0
     for number, window in enumerate(ndimage.find_objects(regions), 1):
         border = _walk(np.pad(regions[window] == number, 1))

@@ -136,7 +136,7 @@ def _draw(net: C3D) -> None:
     for part in net.modules():
         if isinstance(part, (nn.Conv3d, nn.Linear)):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-            nn.init.zeros_(part.bias)
+            nn.init.zeros_(part.bias)  # pyright: ignore[reportArgumentType]
     nn.init.normal_(net.fc8.weight, std=0.01)
 
 

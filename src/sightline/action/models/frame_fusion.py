@@ -116,7 +116,7 @@ class FrameFusion(nn.Module):
         for part in self.modules():
             if isinstance(part, (nn.Conv3d, nn.Linear)):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-                nn.init.zeros_(part.bias)
+                nn.init.zeros_(part.bias)  # pyright: ignore[reportArgumentType]
         nn.init.normal_(self.fc8.weight, std=0.01)
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:

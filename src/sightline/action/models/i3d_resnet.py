@@ -93,7 +93,7 @@ class PathResNet(nn.Module):
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, T, H, W)` clips to `(B, K)` logits."""
         check_window(images, self.window)
-        paths = [self.s1.pathway0_stem(self.normalize(images, sizes))]
+        paths = [self.s1.pathway0_stem(self.normalize(images, sizes))]  # pyright: ignore[reportCallIssue]
         for i in range(self.depth):
             paths = self.get_submodule(f"s{i + 2}")(paths)
             if i == 0:

@@ -16,6 +16,7 @@ as a whole. Batch norm eps 1e-3.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ class Gate(nn.Module):
 
 def unit(in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
-    k, s = tuple(kernel), tuple(stride)
+    k: Any = tuple(kernel)
+    s: Any = tuple(stride)
     return nn.Sequential(
         nn.Conv3d(in_channels, out_channels, k, s, tuple(n // 2 for n in k), bias=False),
         nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.001),

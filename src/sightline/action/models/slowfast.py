@@ -286,7 +286,8 @@ class SlowFast(nn.Module):
         check_window(images, self.window)
         x = self.normalize(images, sizes)
         chosen = torch.linspace(0, frames - 1, frames // self.alpha, device=x.device).long()
-        paths = [self.s1.pathway0_stem(x.index_select(2, chosen)), self.s1.pathway1_stem(x)]
+        slow, fast = self.s1.pathway0_stem, self.s1.pathway1_stem
+        paths = [slow(x.index_select(2, chosen)), fast(x)]  # pyright: ignore[reportCallIssue]
         for i in range(self.depth):
             paths = self.get_submodule(f"s{i + 1}_fuse")(paths)
             paths = self.get_submodule(f"s{i + 2}")(paths)

@@ -68,7 +68,7 @@ def shifted(net: ResNet, *, every: bool = True) -> ResNet:
         rhythm = 2 if len(units) >= 23 else 1
         for i, unit in enumerate(units):
             if every and i % rhythm == 0:
-                unit.conv1 = Shifted(unit.conv1)
+                unit.conv1 = Shifted(unit.conv1)  # pyright: ignore[reportArgumentType]
         net.add_module(stage.name, ShiftStage(*units))
     return net
 

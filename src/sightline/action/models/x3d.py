@@ -210,7 +210,7 @@ class X3D(nn.Module):
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, T, H, W)` clips to `(B, K)` logits."""
         self._check(images)
-        x = self.s1.pathway0_stem(self.normalize(images, sizes))
+        x = self.s1.pathway0_stem(self.normalize(images, sizes))  # pyright: ignore[reportCallIssue]
         for i in range(self.depth):
             x = self.stage(i, x)
         return scores(self.head(x), self.fuse)

@@ -193,7 +193,7 @@ class Embedding(nn.Module):
         area = masks.sum((-2, -1))
         weight = torch.einsum("bdhw,bkhw->bdk", masks.float(), chance[:, 1:])
         score = (weight.amax(-1) / area.clamp(min=1)) * (area >= self.smallest)
-        score, order = score.sort(1, descending=True, stable=True)
+        score, order = score.sort(dim=1, descending=True, stable=True)
         masks = masks.gather(1, order[..., None, None].expand_as(masks))
         label = weight.argmax(-1).gather(1, order)
         boxes = boxes_around(masks)

@@ -343,7 +343,7 @@ class MaskRCNN(nn.Module):
 
     def decode(self, out: Parts, *, score: float | None = None, classes: Sequence[str] = ()) -> list[Detections]:
         """Say: the objects of each picture, with their masks and joints."""
-        rule: PasteRule = "centres" if self.masks is None else self.masks.paste
+        rule: PasteRule = "centres" if self.masks is None else self.masks.paste  # pyright: ignore[reportAssignmentType]
         answers = decode(out, lambda said, boxes, size: BoxMasks(boxes, said, size, rule), classes=classes)
         if self.joints is not None and out.heat is not None:
             answers = [
