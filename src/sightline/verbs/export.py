@@ -89,10 +89,14 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     """Export, write, open again, compare; see `export`."""
     net = without_learning_parts(net.cpu().eval())
     preprocess, generator = card.preprocess, torch.Generator().manual_seed(0)
-    axes = AXES[preprocess.axes]
+    axes: tuple[str, ...] = AXES[preprocess.axes]
+    example = task_named(card.task).example
     short, long = (_side(net, preprocess, n) for n in ((96, 160) if len(axes) == 2 else (32, 48)))
     first = torch.rand(2, preprocess.channels, *[short] * len(axes), generator=generator)
     second = torch.rand(3, preprocess.channels, long, *[short] * (len(axes) - 1), generator=generator)
+    given = None if example is None else example(preprocess, 2)
+    if example is not None and given is not None:  # the room says what it feeds: a batch of any size, no other axis
+        axes, first, second = (), given, torch.cat([given, given[:1]])
     with torch.no_grad():
         names = tuple(named_tensors(net(first)))
     program, dynamic = _program(net, first, axes)
@@ -101,9 +105,9 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
         _write(program, temporary, kind, first, names, about, dynamic)
         found = Opened(temporary, kind)
         differences = {}
+        if set(dynamic) < {"batch", *axes}:
+            second = first[:1] if "batch" in dynamic else first
         for images in (first, second):
-            if set(dynamic) < {"batch", *axes} and images is second:
-                images = first[:1] if "batch" in dynamic else first
             size = "x".join(str(n) for n in (len(images), *images.shape[2:]))
             differences[size] = _compare(net, found, images, path)
     return Exported(path, kind, names, differences, dynamic)

@@ -375,7 +375,7 @@ def save_weights(net: nn.Module, path: str | Path, *, layout: str = "sightline",
     if path.suffix.lower() == ".weights" and hasattr(net, "darknet_tensors"):
         seen = getattr(net, "seen", None)
         count = int(seen) if isinstance(seen, Tensor) else 0
-        return write_bytes(path, encode_darknet(_tensors_of(net), net.darknet_tensors(), seen=count))
+        return write_bytes(path, encode_darknet(_tensors_of(net), net.darknet_tensors(), seen=count))  # pyright: ignore[reportCallIssue]
     if path.suffix.lower() not in (".safetensors", ".pth", ".pt", ".npz"):
         raise UsageError(f"cannot write weights as '{path.name}': use .safetensors, .pth, .pt or .npz")
     try:
