@@ -46,10 +46,10 @@ class Geo:
         if self.nodata is None:
             return None
         if math.isnan(self.nodata):
-            return np.isnan(image).all(axis=2) if image.dtype.kind == "f" else None
+            return np.asarray(np.isnan(image).all(axis=2)) if image.dtype.kind == "f" else None
         if image.dtype.kind in "iu" and not np.iinfo(image.dtype).min <= self.nodata <= np.iinfo(image.dtype).max:
             return None
-        return (image == np.asarray(self.nodata).astype(image.dtype)).all(axis=2)
+        return np.asarray((image == np.asarray(self.nodata).astype(image.dtype)).all(axis=2))
 
     def extratags(self, *, nodata: int = 255) -> list[tuple[int, int, int, Any, bool]]:
         """The tags for a label map on the same grid, for tifffile."""

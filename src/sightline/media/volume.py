@@ -120,9 +120,10 @@ def write_volume(
     path = Path(path)
     suffix = suffix_of(path)
     if suffix == ".npz":
-        extra = {} if affine is None else {"affine": affine}
+        extra: Any = {"image": array, "spacing": np.asarray(spacing, np.float64)}
+        extra |= {} if affine is None else {"affine": affine}
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, image=array, spacing=np.asarray(spacing, np.float64), **extra)
+            np.savez_compressed(stream, allow_pickle=False, **extra)
         return path
     if suffix not in (".nii", ".nii.gz"):
         raise UsageError(f"{path} cannot be written as a volume: choose .nii, .nii.gz or .npz")
@@ -158,6 +159,7 @@ def as_volume(array: np.ndarray, spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> 
 def _nibabel() -> Any:
     try:
         import nibabel
+        import nibabel.imageglobals
     except ImportError as error:
         raise missing_extra("nibabel", "medical", "reading and writing NIfTI and MGZ") from error
     nibabel.imageglobals.logger.setLevel("ERROR")  # errors say what matters; odd headers are common

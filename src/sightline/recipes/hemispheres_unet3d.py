@@ -106,8 +106,8 @@ def structures(evaluation: Path) -> float:
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command: SCAN's folder (or file), then OPTION=VALUE of `train`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = dict(word.partition("=")[::2] for word in words[1:])
-    folder = Path(options.get("run", Path("runs") / RECIPE.name))
+    options = {name: value for name, _, value in (word.partition("=") for word in words[1:])}
+    folder = Path(options.get("run") or Path("runs") / RECIPE.name)
     scan = Path(words[0]) if words and "=" not in words[0] else None
     try:
         if scan is not None:

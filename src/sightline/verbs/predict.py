@@ -26,6 +26,7 @@ def predict(
     views: int | None = None,
     crops: int | None = None,
     fuse: str | None = None,
+    samples: int | None = None,
     device: str = "auto",
     on_error: str = "stop",
     skipped: dict[str, str] | None = None,
@@ -33,9 +34,8 @@ def predict(
     """Answer every picture of `source` at its own size, streaming: one picture is in memory at a time.
 
     run: a run's folder, or a loaded `(net, card)`. out: a folder; each answer is saved there as it comes.
-    tile, overlap, flips, scales, views, crops, fuse:
-    see the room's procedure. on_error: `stop`, or `skip` and write the reason to
-    `skipped`.
+    tile, overlap, flips, scales, views, crops, fuse, samples: see the room's procedure. on_error: `stop`, or `skip` and
+    write the reason to `skipped`.
     """
     if on_error not in ("stop", "skip"):
         raise UsageError(f"on_error '{on_error}' is unknown; choose stop or skip")
@@ -47,7 +47,8 @@ def predict(
 
     net, card = run if isinstance(run, tuple) else load(run)
     task = task_named(card.task)
-    procedure = procedure_of(task, tile, overlap, flips, scales, {"views": views, "crops": crops, "fuse": fuse})
+    further = {"views": views, "crops": crops, "fuse": fuse, "samples": samples}
+    procedure = procedure_of(task, tile, overlap, flips, scales, further)
     net, _ = ready(net.to(choose_device(device)), card.preprocess.channels, example_of(task, card))
     if card.preprocess.axes == 3:
         from sightline.media.volume_sources import volume_sources
@@ -87,7 +88,7 @@ def _on_the_ground(answer: Any, item: Any) -> Any:
 
     placed = getattr(answer, "placed", None)
     geo = None if placed is None or item.path is None else read_geo(item.path, page=item.page)
-    if placed is None or geo is None:
+    if placed is None or geo is None or item.path is None:
         return answer
     return placed(geo, without_data(item.path, page=item.page))
 

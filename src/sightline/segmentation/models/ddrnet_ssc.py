@@ -106,11 +106,10 @@ class Decomposed3D(nn.Module):
         self.residual = residual
         self.enter = nn.Conv3d(channels, middle, 1, bias=False)
 
-        def along(*kernel: int) -> nn.Conv3d:
-            spread = tuple(dilation if k == 3 else 1 for k in kernel)
-            return nn.Conv3d(
-                middle, middle, kernel, padding=[(k // 2) * s for k, s in zip(kernel, spread)], dilation=spread
-            )
+        def along(d: int, h: int, w: int) -> nn.Conv3d:
+            spread = (dilation if d == 3 else 1, dilation if h == 3 else 1, dilation if w == 3 else 1)
+            padding = (d // 2 * dilation, h // 2 * dilation, w // 2 * dilation)
+            return nn.Conv3d(middle, middle, (d, h, w), padding=padding, dilation=spread)
 
         self.width, self.height, self.depth = along(1, 1, 3), along(1, 3, 1), along(3, 1, 1)
         self.leave = nn.Conv3d(middle, out, 1, bias=False)
