@@ -64,7 +64,7 @@ def roi_align(
     y = _samples(corners[:, 1], sides[:, 1], height, ratio, rows)
     x = _samples(corners[:, 0], sides[:, 0], width, ratio, columns)
     channels = maps[0].shape[1]
-    if len(boxes) == 0:
+    if not torch.compiler.is_compiling() and boxes.shape[0] == 0:
         return table.new_zeros(0, channels, height, width) + 0.0 * table.sum()
     found = _weighted_sum(table, first, columns, y, x)  # (R, height * width, C)
     return found.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
