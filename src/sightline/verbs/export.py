@@ -90,12 +90,12 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     net = without_learning_parts(net.cpu().eval())
     preprocess, generator = card.preprocess, torch.Generator().manual_seed(0)
     axes: tuple[str, ...] = AXES[preprocess.axes]
-    example = task_named(card.task).example
+    task = task_named(card.task)
     short, long = (_side(net, preprocess, n) for n in ((96, 160) if len(axes) == 2 else (32, 48)))
     first = torch.rand(2, preprocess.channels, *[short] * len(axes), generator=generator)
     second = torch.rand(3, preprocess.channels, long, *[short] * (len(axes) - 1), generator=generator)
-    given = None if example is None else example(preprocess, 2)
-    if example is not None and given is not None:  # the room says what it feeds: a batch of any size, no other axis
+    given = task.example(preprocess, 2) if task.example is not None and task.kind != "pixels" else None
+    if given is not None:  # the room says what it feeds: a batch of any size, no other axis
         axes, first, second = (), given, torch.cat([given, given[:1]])
     with torch.no_grad():
         names = tuple(named_tensors(net(first)))
