@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,44 @@ def test_an_answer_says_how_sure_it_is(procedure: Procedure) -> None:
     assert found.labels.max() < 4 and torch.equal(found.labels.long(), found.probabilities.argmax(0))
     assert float(found.uncertainty.min()) > 0 and float(found.uncertainty.max()) < 0.25
     assert again.uncertainty is not None and torch.equal(found.uncertainty, again.uncertainty)
+
+
+def test_the_number_of_looks_can_be_asked_for() -> None:
+    net, preprocess = Dropping(), Preprocess()
+    none = answer(net, IMAGE, preprocess=preprocess, procedure=Procedure(samples=0))
+    assert none.uncertainty is None
+    two, five = (answer(net, IMAGE, preprocess=preprocess, procedure=Procedure(samples=n)) for n in (2, 5))
+    own = answer(net, IMAGE, preprocess=preprocess)
+    assert two.uncertainty is not None and own.uncertainty is not None and five.uncertainty is not None
+    assert torch.equal(own.uncertainty, five.uncertainty) and not torch.equal(two.uncertainty, five.uncertainty)
+    with pytest.raises(UsageError, match="expected 0 or more looks"):
+        Procedure(samples=-1)
+
+
+def test_predict_and_evaluate_ask_so_often(tmp_path: Path) -> None:
+    from sightline.datasets.bundled import bundled
+    from sightline.verbs.evaluate import evaluate
+    from sightline.verbs.models import create
+    from sightline.verbs.predict import predict
+    from sightline.weights.card import Card
+
+    torch.manual_seed(0)
+    net = create("bayesian_segnet", num_classes=1, width=2, samples=2).eval()
+    card = Card(model="bayesian_segnet", task="segmentation", classes=("nucleus",), preprocess=Preprocess())
+    (found,) = predict((net, card), IMAGE, out=tmp_path)
+    assert found.uncertainty is not None and (tmp_path / Path(found.files["uncertainty"]).name).is_file()
+    (once,) = predict((net, card), IMAGE, samples=0)
+    assert once.uncertainty is None
+    data = tmp_path / "two"
+    for kind in ("images", "masks"):
+        (data / kind).mkdir(parents=True)
+        for path in sorted((bundled("nuclei") / kind / "val").iterdir())[:2]:
+            shutil.copy(path, data / kind / path.name)
+    scores = [evaluate((net, card), data, split="all", samples=n).metrics for n in (None, 2, 0)]
+    assert scores[0] == scores[1]
+    plain = create("unet", num_classes=1, width=2, depth=2).eval()
+    with pytest.raises(UsageError, match="has no dropout"):
+        list(predict((plain, card), IMAGE, samples=3))
 
 
 def test_a_network_that_is_not_sampled_has_no_uncertainty() -> None:

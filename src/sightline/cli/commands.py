@@ -18,6 +18,7 @@ _POLICY = "whose rules: mmseg, torchmetrics, monai, smp, nnunet or transunet; ou
 _VIEWS = "clips of a video that are averaged; as many as cover it when open"
 _CROPS = "crops of each picture or frame that are averaged: 1, 3 or 10"
 _FUSE = "what is averaged: probabilities or logits"
+_SAMPLES = "looks with dropout on, for a mean and its uncertainty (Bayesian SegNet); 0: one look without"
 _SCALES = "sizes that are averaged, relative to the picture's own, such as 0.75,1,1.25"
 
 
@@ -67,6 +68,7 @@ def evaluate(
     views: Annotated[int | None, Parameter(help=_VIEWS)] = None,
     crops: Annotated[int | None, Parameter(help=_CROPS)] = None,
     fuse: Annotated[str | None, Parameter(help=_FUSE)] = None,
+    samples: Annotated[int | None, Parameter(help=_SAMPLES)] = None,
     policy: Annotated[str | None, Parameter(help=_POLICY)] = None,
     metrics: Annotated[str, Parameter(help="scores that cost more, such as hd95,boundary_f1,v_rand,ece")] = "",
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
@@ -80,7 +82,7 @@ def evaluate(
         with Ticker() as tick:
             return verbs.evaluate(
                 run, data, split=split, format=format, val=val, seed=seed, tile=tile, overlap=overlap, flips=flips,
-                scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse,
+                scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse, samples=samples,
                 policy=policy, metrics=metrics, device=device, on_error=on_error,
                 progress=tick,
             )  # fmt: skip
@@ -100,6 +102,7 @@ def predict(
     views: Annotated[int | None, Parameter(help=_VIEWS)] = None,
     crops: Annotated[int | None, Parameter(help=_CROPS)] = None,
     fuse: Annotated[str | None, Parameter(help=_FUSE)] = None,
+    samples: Annotated[int | None, Parameter(help=_SAMPLES)] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     on_error: OnError = "stop",
     json: Json = False,
@@ -112,7 +115,7 @@ def predict(
     def work() -> list[dict[str, Any]]:
         found = verbs.predict(
             run, source[0] if len(source) == 1 else source, out=out, tile=tile, overlap=overlap, flips=flips,
-            scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse,
+            scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse, samples=samples,
             device=device, on_error=on_error, skipped=skipped,
         )  # fmt: skip
         done = []

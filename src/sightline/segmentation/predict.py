@@ -41,7 +41,8 @@ class Procedure:
     tile: side of square tiles in pixels of the network's input; 0: whole; None: whole up to `WHOLE` pixels, else 512.
     overlap: share of a tile that neighbours have in common. flips: `none`, `h` or `hv`: views that are averaged.
     scales: sizes the picture is looked at, relative to its own. keep: probabilities stay in the answer of a picture
-    that is looked at in tiles, too.
+    that is looked at in tiles, too. samples: looks with dropout on, whose mean and variance are the answer and its
+    uncertainty; 0: one look without; None: what the network was built with.
     """
 
     tile: int | None = None
@@ -49,8 +50,11 @@ class Procedure:
     flips: str = "none"
     scales: tuple[float, ...] = (1.0,)
     keep: bool = False
+    samples: int | None = None
 
     def __post_init__(self) -> None:
+        if (self.samples or 0) < 0:
+            raise UsageError(f"samples {self.samples}: expected 0 or more looks at a picture")
         if self.flips not in FLIPS:
             raise UsageError(f"flips '{self.flips}' are unknown; choose from {', '.join(FLIPS)}")
         if not self.scales or min(self.scales) <= 0:
@@ -99,9 +103,10 @@ def answer(
         slabs = label_slabs(look, window, (height, width), tile, procedure.overlap)
     multilabel = bool(getattr(net, "multilabel", False))
     tidy, doubt = getattr(net, "tidy", None), None
-    if not tile or procedure.keep or prepared.valid != prepared.original or measures(net) or tidy is not None:
+    looks = samples_of(net, procedure.samples)
+    if not tile or procedure.keep or prepared.valid != prepared.original or looks or tidy is not None:
         found = restore(torch.cat([p for _, p in slabs], dim=1), prepared)
-        if measures(net):
+        if looks:
             found, doubt = found[:-1], found[-1]
         if tidy is not None:
             found = tidy(found, image)
@@ -160,7 +165,7 @@ def label_tiff(
 
         def look(x: Tensor) -> Tensor:
             found = views(net, as_float(x)[None].to(device), procedure, preprocess.multiple)[0].cpu()
-            return unpad(found[:-1] if measures(net) else found, (context,) * 4)
+            return unpad(found[:-1] if samples_of(net, procedure.samples) else found, (context,) * 4)
 
         count = 0
         geo = read_geo(path, page=page)
@@ -239,19 +244,19 @@ def views(net: nn.Module, x: Tensor, procedure: Procedure, multiple: int = 1) ->
         size = [max(1, round(n * scale)) for n in x.shape[-2:]]
         scaled = x if size == list(x.shape[-2:]) else resize(x, size, rule="antialias")
         for axes in FLIPS[procedure.flips]:
-            seen = see(net, scaled.flip(axes) if axes else scaled, multiple)
+            seen = see(net, scaled.flip(axes) if axes else scaled, multiple, samples=procedure.samples)
             seen = seen.flip(axes) if axes else seen
             total = total + (seen if scaled is x else resize(seen, x.shape[-2:]))
     return torch.as_tensor(total) / (len(procedure.scales) * len(FLIPS[procedure.flips]))
 
 
-def see(net: Any, x: Tensor, multiple: int = 1) -> Tensor:
+def see(net: Any, x: Tensor, multiple: int = 1, *, samples: int | None = None) -> Tensor:
     """Class probabilities `(B, K, H, W)` of `x` `(B, C, H, W)` of any size, continued by its mirror image where needed.
 
     multiple: sides that the network is given divide by this. An unpadded network has `margin`, the pixels that are
     lost at each side, and `legal_size(n)`, the smallest side of at least `n` pixels that it takes. A network that looks
-    in a way of its own (windows) has `look(x)`. One with `samples` above 0 is asked so often with its dropout on, and
-    the uncertainty comes as one channel more.
+    in a way of its own (windows) has `look(x)`. With `samples` above 0 (None: the network's own) it is asked so often
+    with its dropout on, and the uncertainty comes as one channel more.
     """
     margin = getattr(net, "margin", 0)
     height, width = x.shape[-2:]
@@ -262,9 +267,10 @@ def see(net: Any, x: Tensor, multiple: int = 1) -> Tensor:
     def once() -> Tensor:
         return probabilities(look(pixels).logits.float(), multilabel=multilabel)[..., :height, :width]
 
-    return torch.cat(sampled(net, once, net.samples), dim=1) if measures(net) else once()
+    looks = samples_of(net, samples)
+    return torch.cat(sampled(net, once, looks), dim=1) if looks else once()
 
 
-def measures(net: Any) -> bool:
-    """Whether the network's answer holds its uncertainty: it is sampled with its dropout on."""
-    return bool(getattr(net, "samples", 0))
+def samples_of(net: Any, samples: int | None) -> int:
+    """How often a picture is looked at with dropout on; with one look or more the answer holds its uncertainty."""
+    return int(getattr(net, "samples", 0)) if samples is None else samples

@@ -14,7 +14,7 @@ from sightline.errors import UsageError
 @contextmanager
 def dropping(net: nn.Module, seed: int) -> Iterator[None]:
     """Dropout as in training, drawn from `seed`; everything else of the network, and torch's own generators, stay."""
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    layers = [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
     if not layers:
         raise UsageError(f"{type(net).__name__} has no dropout to sample from; build it with dropout above 0")
     before = [layer.training for layer in layers]

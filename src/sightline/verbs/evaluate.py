@@ -92,6 +92,7 @@ def evaluate(
     views: int | None = None,
     crops: int | None = None,
     fuse: str | None = None,
+    samples: int | None = None,
     policy: str | None = None,
     metrics: Sequence[str] | str = (),
     on_error: str = "stop",
@@ -100,6 +101,7 @@ def evaluate(
     """Score a run (or a loaded `(net, card)`) on one split of a data set.
 
     views, crops, fuse: of rooms that answer with classes: clips of a video, crops of a picture, and what is averaged.
+    samples: looks with dropout on (Bayesian SegNet), whose mean is the answer.
     policy: whose rules the numbers follow instead of ours (`mmseg`, `torchmetrics`, ...), to compare with a paper.
     metrics: scores that cost more and are made when asked for (`hd95`, `v_rand`, `ece`, ...); docs/metrics.md.
 
@@ -134,7 +136,7 @@ def evaluate(
     _check_classes(card.classes, data.classes, data.root)
     part, split = _pick(data, split)
     net, words = ready(net.to(choose_device(device)), card.preprocess.channels, example_of(task, card))
-    further = {"views": views, "crops": crops, "fuse": fuse}
+    further = {"views": views, "crops": crops, "fuse": fuse, "samples": samples}
     if metrics and "keep" in signature(task.procedure).parameters:
         further["keep"] = True  # what is measured besides may need the probabilities of tiled pictures too
     options = procedure_of(task, tile, overlap, flips, scales, further)
