@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import UsageError
@@ -55,13 +56,19 @@ class Unit(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
+        self.stride = stride
         self.beside = None
         if stride != 1 or in_channels != out_channels:
-            self.beside = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.beside = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, in, H, W)` to `(B, out, H / stride, W / stride)`."""
-        return self.convs(x) + (x if self.beside is None else self.beside(x))
+        if self.beside is None:
+            return self.convs(x) + x
+        # every `stride`-th place, then the 1x1: a strided 1x1 of PyTorch 2.15 on fewer than 16 channels laid out
+        # channels-last writes past its memory when it learns on a CPU
+        places = x if self.stride == 1 else F.max_pool2d(x, 1, self.stride)
+        return self.convs(x) + self.beside(places)
 
 
 class ResUNet(nn.Module):

@@ -131,8 +131,15 @@ def field_maxima(x: Tensor, fields: int) -> Tensor:
     """
     if fields == 1:
         return x.amax((2, 3), keepdim=True)
-    x, _ = pad_to_multiple(x, fields, "replicate")
-    return x.unflatten(3, (fields, -1)).amax(4).unflatten(2, (fields, -1)).amax(3)
+    for axis in (3, 2):
+        n = x.shape[axis]
+        step = (n + fields - 1) // fields
+        start = torch.arange(fields, device=x.device)[:, None] * step
+        # one place more than a part has, a repeated one: a program exported from parts of one place would know no other
+        place = start + torch.arange(step + 1, device=x.device).clamp(max=step - 1)
+        parts = x.index_select(axis, place.clamp(max=n - 1).flatten())
+        x = parts.unflatten(axis, (fields, step + 1)).amax(axis + 1)
+    return x
 
 
 def spread(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -197,9 +204,7 @@ class ResUNetA(nn.Module):
         self.stem = conv_norm_act(in_channels, width, 1)
         widths = [width * 2**i for i in range(len(down))]
         self.down = nn.ModuleList(Unit(n, dilations) for n, dilations in zip(widths, down))
-        self.halve = nn.ModuleList(
-            nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(widths)
-        )
+        self.halve = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(widths))
         self.middle = MaxPyramid(widths[-1], widths[-1], fields[0])
         pairs = zip(widths[:0:-1], widths[-2::-1], up)
         self.up = nn.ModuleList(Step(deep, skip, dilations) for deep, skip, dilations in pairs)
