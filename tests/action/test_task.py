@@ -15,6 +15,7 @@ from sightline.errors import SightlineError, UsageError
 from sightline.media.image import write_image
 from sightline.media.video import VideoWriter
 from sightline.verbs.evaluate import evaluate
+from sightline.verbs.export import export
 from sightline.verbs.load import load
 from sightline.verbs.predict import predict
 from sightline.verbs.train import train
@@ -147,3 +148,12 @@ def test_every_motion_starts_alike_and_opposites_are_opposite() -> None:
     assert all(np.allclose(poses[0], first) for poses in ends.values())
     for one, other in (("left", "right"), ("up", "down"), ("nearer", "farther"), ("turn-left", "turn-right")):
         assert np.allclose(ends[one][-1] - first, first - ends[other][-1])
+
+
+@pytest.mark.parametrize("suffix", ["pt2", "onnx"])
+def test_an_exported_run_answers_the_same(run: Path, clips: Path, tmp_path: Path, suffix: str) -> None:
+    done = export(run, tmp_path / f"tsm.{suffix}")
+    assert "batch" in done.dynamic and max(done.differences.values()) < 1e-4
+    one = evaluate(run, clips, split="all", views=2).metrics
+    other = evaluate(tmp_path / f"tsm.{suffix}", clips, split="all", views=2).metrics
+    assert other["log_loss"] == pytest.approx(one["log_loss"], rel=1e-3)

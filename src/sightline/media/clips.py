@@ -18,7 +18,7 @@ import numpy as np
 
 from sightline.errors import SightlineError, UsageError
 from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading, reason
-from sightline.media.video import open_container, read_video
+from sightline.media.video import open_container, read_video, threads
 
 MAX_FRAMES = 10_000_000
 FAR = 24
@@ -141,7 +141,7 @@ def _jumped(info: VideoInfo, wanted: Sequence[int], size: tuple[int, int] | None
     places = {stamp: k for k, stamp in enumerate(info.stamps)}
     with reading(info.path, "video"), open_container(info.path) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        threads(stream)
         queue = list(wanted)
         at = 0
         while queue:
@@ -179,7 +179,7 @@ def _sequential(
     try:
         with reading(info.path, "video"), open_container(info.path) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            threads(stream)
             check_pixels(info.path, stream.height, stream.width, max_pixels)
             for frame in container.decode(stream):
                 if index in keep:

@@ -20,6 +20,8 @@ from sightline.files import replacing
 from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading, reason
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
+LARGE = 320 * 320
+"""Pixels of a frame from which several threads are worth their start."""
 _WRITABLE = (".mp4", ".mov", ".m4v", ".mkv")
 
 
@@ -81,13 +83,21 @@ def open_container(path: Path) -> Any:
     return container
 
 
+def threads(stream: Any) -> None:
+    """Let the decoder or encoder use all cores for large frames only: starting threads costs more than small frames."""
+    if stream.height * stream.width < LARGE:
+        stream.codec_context.thread_count = 1
+    else:
+        stream.thread_type = "AUTO"
+
+
 def _streamed(path: Path, container: Any, max_pixels: int) -> Iterator[Frame]:
     """Frames until the end, or until the first sign of damage, which becomes a `SightlineError`."""
     index, time, damage = 0, 0.0, ""
     try:
         stream = container.streams.video[0]
         check_pixels(path, stream.height, stream.width, max_pixels)
-        stream.thread_type = "AUTO"
+        threads(stream)
         for frame in _decoded(container, stream):
             if isinstance(frame, str):
                 damage = frame
@@ -214,6 +224,7 @@ class VideoWriter:
         self._stream: Any = self._container.add_stream("libx264", rate=self._rate)
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = "yuv420p"
+        threads(self._stream)
         self._stream.options = {"crf": str(self._quality)}
 
     def _encode(self, image: np.ndarray) -> None:
