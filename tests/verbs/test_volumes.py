@@ -20,14 +20,14 @@ from sightline.verbs.predict import predict
 from sightline.verbs.train import train
 
 OPTIONS: dict[str, Any] = {
-    "steps": 60,
+    "steps": 140,
     "size": [8, 16, 16],
     "lr": 1e-2,
     "device": "cpu",
     "seed": 1,
     "augment": "none",
     "model_values": {"width": 4, "pools": [[1, 2, 2], 2]},
-    "train_values": {"validate_every": 60},
+    "train_values": {"validate_every": 140},
 }
 AFFINE = np.array([[-1.0, 0, 0, 20], [0, -1.0, 0, 30], [0, 0, 2.0, -5], [0, 0, 0, 1]])
 
