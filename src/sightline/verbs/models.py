@@ -17,7 +17,7 @@ from sightline.errors import SightlineError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-ROOMS = ("segmentation", "detection", "classification", "action")
+ROOMS = ("segmentation", "detection", "instance", "classification", "action")
 """The rooms of the house, in the order a newcomer meets them."""
 
 
