@@ -16,9 +16,9 @@ from sightline.datasets.things import things_of
 from sightline.detection.answer import Detections
 from sightline.detection.contract import Found, Seen
 from sightline.detection.draw import triptych
+from sightline.detection.metrics import DetectionMetric
 from sightline.detection.plan import plan
 from sightline.detection.predict import Procedure, answer, stream
-from sightline.detection.scoring import DetectionMetric
 from sightline.detection.targets import Augment, Samples, collate, objects_of
 from sightline.errors import UsageError, did_you_mean
 
@@ -62,9 +62,11 @@ def score(
 ) -> Detections:
     """Answer one labelled record and count the answer, at the picture's own size."""
     picture = read_picture(record)
-    truth = objects_of(things_of(record, len(classes), (picture.shape[0], picture.shape[1])))
+    things = things_of(record, len(classes), (picture.shape[0], picture.shape[1]))
     found = answer(net, picture, preprocess=preprocess, classes=classes, name=record.key, procedure=procedure)
-    metric.update(found, truth, key=record.key)
+    sides = [(t.box[2] - t.box[0], t.box[3] - t.box[1]) for t in things]
+    areas = [t.area if t.area is not None else width * height for t, (width, height) in zip(things, sides)]
+    metric.update(found, objects_of(things), key=record.key, areas=areas, crowd=np.array([t.crowd for t in things]))
     return found
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sightline.datasets.read import read_labels_of, read_picture
 from sightline.datasets.records import DataSet
 from sightline.detection.answer import Detections
-from sightline.detection.scoring import DetectionMetric
+from sightline.detection.metrics import DetectionMetric
 from sightline.detection.targets import objects_of
 from sightline.media.image import image_size
 from sightline.ops.confusion import confusion_matrix

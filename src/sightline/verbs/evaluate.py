@@ -145,7 +145,7 @@ def evaluate(
         if progress:
             progress(f"{done}/{len(part.records)} {scored}")
     report = metric.compute()
-    if done_nothing(metric):
+    if not report.image_scores:
         raise SightlineError(
             f"{data.root}, split {split}: no labelled picture could be scored; run sightline data check"
         )
@@ -212,11 +212,6 @@ def score(net, part, task, card, options, metric, skipped, on_error="stop") -> I
                 raise
             skipped[record.key] = str(error)
         yield record.key
-
-
-def done_nothing(metric: Any) -> bool:
-    """Whether no picture has been counted."""
-    return not metric.image_scores
 
 
 def _pick(data: DataSet, split: str | None) -> tuple[DataSet, str]:
