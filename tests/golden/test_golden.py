@@ -95,7 +95,12 @@ def check(path: Path, folder: Path) -> None:
             continue
         whole = found[name]
         assert list(whole.shape) == about.get("shape", list(expected[name].shape)), name
-        compare(name, sliced(whole, about.get("slice")), expected[name], about.get("tolerance", case["tolerance"]))
+        ours = sliced(whole, about.get("slice"))
+        if "may_differ" in about:  # pixels of pasted masks: a share of them may fall on the other side of a half
+            share = float((ours.numpy() != expected[name]).mean())
+            assert tuple(ours.shape) == expected[name].shape and share <= about["may_differ"], f"{name}: {share:.2e}"
+            continue
+        compare(name, ours, expected[name], about.get("tolerance", case["tolerance"]))
 
 
 def seen(net: nn.Module, system: Any, case: dict[str, Any]) -> dict[str, Tensor]:
