@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sightline.action.predict import of_array
+from sightline.datasets.check import check
 from sightline.datasets.moving_photos import MOTIONS, path, start, write_moving_photos
 from sightline.datasets.open import open_dataset
 from sightline.errors import SightlineError, UsageError
@@ -157,3 +158,17 @@ def test_an_exported_run_answers_the_same(run: Path, clips: Path, tmp_path: Path
     one = evaluate(run, clips, split="all", views=2).metrics
     other = evaluate(tmp_path / f"tsm.{suffix}", clips, split="all", views=2).metrics
     assert other["log_loss"] == pytest.approx(one["log_loss"], rel=1e-3)
+
+
+def test_check_names_every_broken_video_and_copies(clips: Path, tmp_path: Path) -> None:
+    first = sorted((clips / "dark").iterdir())[0]
+    for name in ("bright", "dark"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dark" / "a.mp4").write_bytes(first.read_bytes())
+    (tmp_path / "bright" / "b.mp4").write_bytes(first.read_bytes())
+    (tmp_path / "dark" / "empty.mp4").write_bytes(b"")
+    (tmp_path / "bright" / "cut.mp4").write_bytes(first.read_bytes()[:900])
+    found = check(tmp_path)
+    assert found.pictures == 2 and {f.path.name for f in found.errors} >= {"empty.mp4", "cut.mp4"}
+    assert any("has the pixels of" in f.sentence for f in found.faults)
+    assert not check(clips).errors

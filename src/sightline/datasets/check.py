@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from sightline.datasets.open import Colours, Splits, look_into, with_splits
+from sightline.datasets.detect import detect, detect_classes, detect_clips
+from sightline.datasets.open import KINDS, Colours, Splits, look_into, with_splits
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
-from sightline.datasets.records import DataSet, MaskFile, PixelRecord
+from sightline.datasets.records import ClassRecord, DataSet, MaskFile, PixelRecord
 from sightline.datasets.splits import Val
 from sightline.datasets.survey import Fault
 from sightline.errors import SightlineError
 from sightline.files import write_text
+from sightline.media.image import read_image
+from sightline.media.video import read_video
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def check(
     if not isinstance(data, DataSet):
         root = Path(data)
         try:
-            survey = look_into(root, format=format, classes=classes, colours=colours, seed=seed)
+            kind = kind_of(root, format)
+            survey = look_into(root, format=format, classes=classes, colours=colours, seed=seed, kind=kind)
         except SightlineError as error:
             return Faults(root, format or "", 0, 0, (Fault("error", root, str(error)),))
         found += survey.faults
@@ -105,6 +109,17 @@ def check(
     return Faults(data.root, data.format, examined.pictures, examined.labelled, faults, data.notes)
 
 
+def kind_of(root: Path, format: str | None) -> str:
+    """What a folder holds: the kind of the format that was named, or what is recognised, pixels before classes."""
+    if format is not None:
+        return next((kind for kind, formats in KINDS.items() if format in formats), "pixels")
+    if root.is_dir() and detect(root)[0] in ("", "table"):  # videos by class may have an index.csv beside them
+        if detect_clips(root)[0]:
+            return "clips"
+        return "classes" if not detect(root)[0] and detect_classes(root)[0] else "pixels"
+    return "pixels"
+
+
 class Examined:
     """What was seen while going through the records once."""
 
@@ -113,10 +128,13 @@ class Examined:
         self.faults: list[Fault] = []
         self.pictures = self.labelled = 0
         self.without: list[Path] = []  # pictures whose labels are nothing but class 0 and pixels that are not scored
-        self.by_pixels: defaultdict[bytes, list[PixelRecord]] = defaultdict(list)
+        self.by_pixels: defaultdict[bytes, list[PixelRecord | ClassRecord]] = defaultdict(list)
 
-    def record(self, record: PixelRecord) -> None:
-        """Decode one picture and its labels."""
+    def record(self, record: PixelRecord | ClassRecord) -> None:
+        """Decode one picture and its labels, or every frame of one video."""
+        if isinstance(record, ClassRecord):
+            self._of_class(record)
+            return
         try:
             self.by_pixels[fingerprint(read_picture(record))].append(record)
             self.pictures += 1
@@ -124,6 +142,20 @@ class Examined:
             self.faults.append(Fault("error", record.image.path, str(error)))
         if record.labels is not None:
             self._labels(record, record.labels.path if isinstance(record.labels, MaskFile) else record.labels.source)
+
+    def _of_class(self, record: ClassRecord) -> None:
+        try:
+            if record.video:
+                for _ in read_video(record.image.path):
+                    pass
+                found = hashlib.blake2b(record.image.path.read_bytes(), digest_size=16).digest()
+            else:
+                found = fingerprint(read_image(record.image.path, page=record.image.page))
+            self.by_pixels[found].append(record)
+            self.pictures += 1
+            self.labelled += record.labels is not None
+        except SightlineError as error:
+            self.faults.append(Fault("error", record.image.path, str(error)))
 
     def _labels(self, record: PixelRecord, path: Path) -> None:
         try:
