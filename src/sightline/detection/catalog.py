@@ -136,3 +136,32 @@ MODELS |= {
     "yolov3_mmdet": _yolo(3, "yolov3_mmdet", 61_949_149, {"width": 2}, "yolov3_mmdet"),
     "darknet": _yolo(3, "darknet", 8_852_366, {"cfg": _TINY_CFG}),
 }
+
+_SSD = "SSD: Single Shot MultiBox Detector (Liu et al. 2016)"
+_LITE = "Searching for MobileNetV3 (Howard et al. 2019), SSDLite"
+_SSDS = "sightline.detection.models.ssd"
+_VGG = {"width": 4, "depths": (1, 1, 1, 1, 1), "before": 20, "most": 20}
+
+
+def _ssd(name: str, parameters: int, size: int, tiny: dict) -> Entry:
+    return Entry(
+        f"{_SSDS}:{name}", "detection", _LITE if "lite" in name else _SSD, parameters,
+        Preprocess(resize=f"exact({size}, {size})"), traits=frozenset({"hard_negatives"}), tiny=tiny,
+    )  # fmt: skip
+
+
+MODELS |= {
+    "ssd": _ssd(
+        "ssd", 27_396_376, 320,
+        {"backbone": "mobilenet_v3_small", "size": 128, "extras": (16, 16), "before": 20, "most": 20},
+    ),
+    "ssd300": _ssd("ssd300", 26_285_486, 300, _VGG),
+    "ssd512": _ssd("ssd512", 27_188_676, 512, _VGG),
+    "ssd300_torchvision": _ssd("ssd300_torchvision", 35_641_826, 300, _VGG),
+    "ssd300_mmdet": _ssd("ssd300_mmdet", 34_305_206, 300, _VGG),
+    "ssd512_mmdet": _ssd("ssd512_mmdet", 36_038_196, 512, _VGG),
+    "ssdlite_torchvision": _ssd(
+        "ssdlite_torchvision", 3_440_060, 320,
+        {"width": 0.25, "extras": (32, 16, 16, 16), "size": 128, "before": 20, "most": 20},
+    ),
+}  # fmt: skip
