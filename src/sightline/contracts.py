@@ -121,9 +121,11 @@ class Task:
     collate(samples) -> Batch
     augment(name, size, values) -> the room's augmentation, plain values.
     plan(stats, count, entry, values, machine) -> {option: Choice}: every option the user left open.
-    configure(net, *, loss, class_weights) -> None: hands the chosen loss to the network.
+    configure(net, *, loss, class_weights, ...) -> None: hands the chosen loss to the network; rooms whose classes may
+        overlap take `multilabel` too.
     out(tensors) -> the output of `forward` from an exported file's named tensors.
-    metric(classes) -> an object with `update`, `merge(other)` and `compute() -> report`.
+    metric(classes, ...) -> an object with `update`, `merge(other)` and `compute() -> report`; further choices that a
+        room knows: `policy` (whose rules), `measures` (scores made on request), `multilabel`.
     procedure(...) -> how `answer` looks at a picture (tiles, mirrored views, scales), plain values.
     answer(net, image, *, preprocess, classes, colours, name, procedure) -> an answer, at the picture's own size.
     stream(net, path, to, *, page, ...) -> the answer for a TIFF too large for memory, written to the file `to`.
