@@ -15,7 +15,7 @@ turn p's picture, those in the middle of its patches, and the scores there; turn
 - In training the network answers every 2^o pixels and its scores are interpolated in between; all turns learn, as in
   the paper (`aux_...` are the earlier ones; the paper gives all the same weight, `train` gives the earlier 0.4).
 - In eval mode every pixel has the answer of its own patch (`way="dilated"`; `stitch` and `patches` give the same
-  numbers slowly, `strided` interpolates there too).
+  numbers slowly, `strided` interpolates there too). Exported, it answers in the same way.
 
 Departures: the paper draws one random patch a step; here all patches of a crop, 2^o pixels apart, learn at once. Beyond
 the borders the picture is continued by its mean (`padding`: `reflect` changes the scores of classes near borders).

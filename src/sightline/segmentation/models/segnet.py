@@ -19,6 +19,7 @@ Letters: B pictures, K classes, C channels, H x W pixels.
   `samples` times with dropout on; the answer holds the mean probabilities and the uncertainty, a variance a pixel.
   Called directly (and exported) it answers once without dropout, which the paper calls weight averaging.
 - `segnet_semseg`: the popular PyTorch port, whose pools round down and whose scores pass a batch norm and a ReLU.
+  Exported, it takes pictures from 64 pixels a side on.
 
 Pictures come as RGB in [0, 1]; the 0..255 BGR without a mean taken off that the released files want is made inside.
 
