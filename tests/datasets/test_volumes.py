@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sightline.datasets.check import check
+from sightline.datasets.convert import convert
 from sightline.datasets.open import open_dataset
 from sightline.datasets.read import read_labels_of, read_picture
 from sightline.datasets.records import VolumeRecord
@@ -123,3 +124,8 @@ def test_every_fault_is_a_sentence(tmp_path: Path) -> None:
     about = {"labels": {"background": 0, "whole": [1, 2]}}
     with pytest.raises(SightlineError, match="regions of several"):
         open_dataset(write_nnunet(tmp_path / "n", about, 1))
+
+
+def test_volumes_are_not_converted(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="holds volumes, which are not converted"):
+        convert(open_dataset(pairs(tmp_path / "d"), val=1), tmp_path / "out")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sightline.datasets.paint import text_of
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
-from sightline.datasets.records import DataSet, PixelRecord
+from sightline.datasets.records import DataSet, PixelRecord, VolumeRecord
 from sightline.datasets.shapes import BACKGROUND
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_text
@@ -72,6 +72,8 @@ def convert(data: DataSet, out: str | Path, *, to: str = "pairs") -> Converted:
     out = Path(out)
     if to not in LAYOUTS:
         raise UsageError(f"cannot convert to '{to}'; expected one of {', '.join(LAYOUTS)}.{did_you_mean(to, LAYOUTS)}")
+    if any(isinstance(record, VolumeRecord) for record in data.records):
+        raise UsageError(f"{data.root} holds volumes, which are not converted; train on them as they are")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not empty; choose a new folder")
     items = _named(data.records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,9 @@ def test_a_file_with_every_tensor_under_several_names(tmp_path: Path) -> None:
         if name.startswith("encoder."):
             names |= {f"decoder.{name}": tensor, f"decoder.{alias}": tensor}
     assert len(names) > 2 * len(tensors)
-    torch.save({"network_weights": names, "trainer_name": "nnUNetTrainer", "current_epoch": 3}, tmp_path / "final.pth")
+    about = {"logging": {"mean_fg_dice": [np.float64(0.5), np.float32(0.6)]}, "_best_ema": np.float64(0.5)}
+    about |= {"trainer_name": "nnUNetTrainer", "current_epoch": 3, "init_args": {"fold": 0, "plans": {"a": [1, 2]}}}
+    torch.save({"network_weights": names, **about}, tmp_path / "final.pth")
     torch.manual_seed(1)
     other = nnunet_plain_3d(2, **TINY).eval()
     report = load_weights(other, tmp_path / "final.pth")
