@@ -172,3 +172,32 @@ def test_check_names_every_broken_video_and_copies(clips: Path, tmp_path: Path) 
     assert found.pictures == 2 and {f.path.name for f in found.errors} >= {"empty.mp4", "cut.mp4"}
     assert any("has the pixels of" in f.sentence for f in found.faults)
     assert not check(clips).errors
+
+
+def test_official_lists_are_read(clips: Path, tmp_path: Path) -> None:
+    video = sorted((clips / "dark").iterdir())[0].read_bytes()
+    names = [f"v_{c}_g0{g}_c01.avi" for c in ("Run", "Swim") for g in (1, 2, 3)]
+    for name in names:
+        path = tmp_path / "ucf" / name.split("_")[1] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(video)
+    lists = tmp_path / "ucf" / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "trainlist01.txt").write_bytes(
+        "\r\n".join(f"{n.split('_')[1]}/{n} 1" for n in names if "g01" not in n).encode()
+    )
+    (lists / "testlist01.txt").write_text("\n".join(f"{n.split('_')[1]}/{n}" for n in names if "g01" in n))
+    data = open_dataset(tmp_path / "ucf", kind="clips", val=0)
+    assert {Path(r.key).name: r.split for r in data.records} == {n: "test" if "g01" in n else "train" for n in names}
+    assert {r.group for r in data.records} == {f"{c} g0{g}" for c in ("Run", "Swim") for g in (1, 2, 3)}
+
+    odd = ["a#b [x]_1.avi", "it's+c!&_2.avi", "d_3.avi"]
+    for k, name in enumerate(("wave", "walk")):
+        for place, file in enumerate(odd):
+            path = tmp_path / "hmdb" / name / f"{k}{file.replace(' ', '-')}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(video)
+            with (tmp_path / "hmdb" / f"{name}_test_split1.txt").open("a") as stream:
+                stream.write(f"{path.name} {place} \n")
+    data = open_dataset(tmp_path / "hmdb", kind="clips", val=0)
+    assert sorted(r.split for r in data.records) == ["test", "test", "train", "train"]

@@ -6,15 +6,19 @@
 
 An index.csv beside the classes (columns `id` or `file`, and if it likes `split` and `group` or a column whose name ends
 in group) adds splits and groups: clips of one group (a source video, a person) never stand on both sides of a split.
+Official lists are read too (split 1 of three): UCF101's trainlist01.txt and testlist01.txt, HMDB51's
+CLASS_test_split1.txt, beside the classes or in a folder there. So is the group that UCF101's file names tell
+(_g08_c01).
 Classes are numbered in the natural order of their names, as in torchvision's ImageFolder.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sightline.datasets.class_files import read_rows
+from sightline.datasets.class_files import read_rows, read_text
 from sightline.datasets.folders import SPLITS, exists, files, key_of, natural, split_name, subfolders
 from sightline.datasets.records import ClassRecord, Picture
 from sightline.datasets.survey import Asked, Survey
@@ -22,6 +26,8 @@ from sightline.errors import SightlineError
 from sightline.media.image import is_image
 from sightline.media.video import is_video
 
+_GROUP = re.compile(r"_(g\d+)_c\d+$")
+_LIST = 2**24  # bytes; the longest official list has 700 kB
 Kind = Callable[[str | Path], bool]
 
 
@@ -45,7 +51,8 @@ def class_folders(root: Path, kind: Kind) -> list[Path]:
     if found and all(f.name.lower() in SPLITS for f in found):
         return [folder for split in found for folder in class_folders(split, kind)]
     fitting = [f for f in found if _holds(f, kind) or _splits_of(f, kind)]
-    enough = len(fitting) >= 2 and len(fitting) == len([f for f in found if files(f) or subfolders(f)])
+    others = [f for f in found if f not in fitting and (subfolders(f) or any(p.suffix != ".txt" for p in files(f)))]
+    enough = len(fitting) >= 2 and not others  # a folder of lists may stand beside the classes
     return fitting if enough and not any(kind(f) for f in files(root) if f.parent == root and kind is is_image) else []
 
 
@@ -76,7 +83,7 @@ def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
                 f"{root} has folders that are no classes: {', '.join(missing[:3])}; name them in classes, or move them"
             )
         names = list(asked.classes)
-    listed = _index(root)
+    listed = {**_official(root), **_index(root)}
     for place, folder in homes:
         above = folder.parent.name if folder.parent != root else ""
         split = split_name(place.name) if place != folder else split_name(above) if above.lower() in SPLITS else ""
@@ -85,6 +92,10 @@ def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
             survey.warning(place, f"{place} holds no files of its class; remove it")
         for path in found:
             given, group = listed.get(path.stem, listed.get(path.name, ("", "")))
+            if given == "unused":
+                continue
+            if not group and (told := _GROUP.search(path.stem)):
+                group = f"{folder.name} {told[1]}"
             survey.records.append(
                 ClassRecord(
                     key=key_of(path, root),
@@ -101,6 +112,23 @@ def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
     few = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:12])
     survey.notes.append(f"{len(names)} classes by folder: {few}" + (" ..." if len(counts) > 12 else ""))
     return survey
+
+
+def _official(root: Path) -> dict[str, tuple[str, str]]:
+    """File name -> (split, "") from the first official split of UCF101 or HMDB51; {} without its lists."""
+    found: dict[str, tuple[str, str]] = {}
+    for home in (root, *subfolders(root)):
+        for name, split in (("trainlist01.txt", "train"), ("testlist01.txt", "test")):
+            if exists(home / name):
+                lines = read_text(home / name, _LIST).splitlines()
+                names = (line.strip().rsplit(" ", 1)[0] if split == "train" else line.strip() for line in lines)
+                found |= {line.rpartition("/")[2]: (split, "") for line in names if line}
+        for path in files(home, "_test_split1.txt"):
+            for line in read_text(path, _LIST).splitlines():
+                name, _, code = line.strip().rpartition(" ")  # file names hold brackets and signs, never spaces
+                if name:
+                    found[name.strip()] = ({"1": "train", "2": "test"}.get(code, "unused"), "")
+    return found
 
 
 def _index(root: Path) -> dict[str, tuple[str, str]]:
