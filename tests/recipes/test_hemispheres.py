@@ -48,3 +48,11 @@ def test_from_scan_to_result(scan: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert result["baseline_value"] == 1.0 and result["system"] == "unet3d"
     assert "mean Dice over the structures" in capsys.readouterr().out
     assert run([str(tmp_path / "absent.npz")]) == 1 and run([]) == 2
+
+
+def test_another_system_by_the_same_rules(scan: Path, tmp_path: Path) -> None:
+    options = [f"run={tmp_path / 'run'}", "steps=1", "size=16", "resize=none", "device=cpu"]
+    assert run([str(scan), "system=nnunet_plain_3d", *options]) == 0
+    result = json.loads((tmp_path / "run" / "RESULT.json").read_text())
+    assert result["system"] == "nnunet_plain_3d" and result["command"].endswith("system=nnunet_plain_3d")
+    assert run([str(scan), "system=nnunet_plain_3", f"run={tmp_path / 'other'}"]) == 2

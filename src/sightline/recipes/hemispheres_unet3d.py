@@ -7,6 +7,9 @@ both lie the same way; the numbers of left and right structures are merged. Stru
 sides together) are classes, the few smaller ones are never scored. The score is the mean Dice over all structures on
 the scan's own grid of 1 mm, though the network looks at 1.5 mm. Beside it stands what the right half's labels, laid
 over the left half, would score: a head is nearly symmetric, so that is no weak baseline.
+
+`system=nnunet_plain_3d` (or `unet3d_wolny`, `attention_unet_3d`) trains another network by the same rules, at the
+widths that `train` chooses for this machine.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -97,6 +101,14 @@ RECIPE = Recipe(
 )
 
 
+def recipe_for(system: str) -> Recipe:
+    """The recipe with another network, whose values are left to `train`."""
+    if system == RECIPE.model:
+        return RECIPE
+    options = {name: value for name, value in RECIPE.options.items() if name != "model_values"}
+    return replace(RECIPE, name=f"hemispheres_{system}", model=system, options=options)
+
+
 def structures(evaluation: Path) -> float:
     """The mean Dice over every class of an `evaluation.json` but what lies outside."""
     rows = json.loads(evaluation.read_text())["per_class"]
@@ -106,24 +118,27 @@ def structures(evaluation: Path) -> float:
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command: SCAN's folder (or file), then OPTION=VALUE of `train`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    recipe = recipe_for(next((w.partition("=")[2] for w in words if w.startswith("system=")), RECIPE.model))
+    words = [word for word in words if not word.startswith("system=")]
     options = {name: value for name, _, value in (word.partition("=") for word in words[1:])}
-    folder = Path(options.get("run") or Path("runs") / RECIPE.name)
+    folder = Path(options.get("run") or Path("runs") / recipe.name)
     scan = Path(words[0]) if words and "=" not in words[0] else None
     try:
         if scan is not None:
             file = scan / "test_scan.npz" if scan.is_dir() else scan
-            words[0] = str(hemispheres(file, folder.with_name(f"{folder.name}-data")))
+            words[0] = str(hemispheres(file, folder.with_name(f"hemispheres-{scan.stem}")))
     except SightlineError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    code = main(RECIPE, words)
+    code = main(recipe, words)
     if code == 0 and scan is not None:
         score = structures(folder / "evaluation.json")
         result = json.loads((folder / "RESULT.json").read_text())
+        other = "" if recipe is RECIPE else f" system={recipe.model}"
         result |= {
             "what": f"mean Dice over the structures of {scan.name}",
             "value": round(score, 4),
-            "command": f"python -m sightline.recipes.{RECIPE.name} {scan.name}",
+            "command": f"python -m sightline.recipes.{RECIPE.name} {scan.name}{other}",
             "data": scan.name,
             "split": "learned on the right hemisphere, scored on the left",
         }
