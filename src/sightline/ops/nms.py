@@ -105,12 +105,7 @@ def greedy(rival: Tensor, valid: Tensor) -> Tensor:
     def once(kept: Tensor) -> Tensor:
         return valid & ((kept.to(torch.float32)[..., None, :] @ over)[..., 0, :] == 0)
 
-    if torch.compiler.is_compiling():
-        return torch.while_loop(  # one graph, as many rounds as needed
-            lambda kept, before: (kept != before).any(), lambda kept, before: (once(kept), kept.clone()),
-            (once(valid), valid.clone()),
-        )[0]  # fmt: skip
-    if over.is_cuda:
+    if torch.compiler.is_compiling() or over.is_cuda:
         return _without_waiting(once, valid)
     kept, before = once(valid), valid
     while not torch.equal(kept, before):
@@ -119,7 +114,10 @@ def greedy(rival: Tensor, valid: Tensor) -> Tensor:
 
 
 ROUNDS = 48
-"""Rounds on a GPU, where asking whether anything changed would make the host wait; chains of boxes are far shorter."""
+"""Rounds in compiled and exported programs, and on a GPU, where to ask whether anything changed is to wait.
+
+Longer chains of boxes that each suppress the next would need more; those of detectors have a handful.
+"""
 
 
 def _without_waiting(once, valid: Tensor) -> Tensor:
