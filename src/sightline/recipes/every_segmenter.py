@@ -24,6 +24,7 @@ from sightline.recipes.recipe import Recipe, carry_out
 FOLDER = Path("runs") / "every_segmenter"
 VGG = {"widths": [16, 32, 64, 96, 96], "hidden": 256}
 RESNET = {"width": 16}
+VIT = {"channels": 96, "layers": 2, "heads": 4, "hidden": 192, "head_channels": 64, "decoder": [64, 48, 32, 16]}
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"width": 12},
     "unet_same": {"width": 12},
@@ -49,6 +50,26 @@ SMALL: dict[str, dict[str, Any]] = {
     "pspnet": {"backbone": "resnet18", "channels": 64},
     "pspnet50": {"width": 16, "channels": 64},
     "pspnet101": {"width": 16, "channels": 64},
+    "segnet": {"width": 16},
+    "segnet_semseg": {"width": 16},
+    "segnet_basic": {"width": 16},
+    "bayesian_segnet": {"width": 16, "samples": 8},
+    "deconvnet": {"width": 16, "window": 96, "hidden": 256, "windows": 0},
+    "deconvnet_ensemble": {"width": 16, "window": 96, "hidden": 256, "windows": 0},
+    "farabet": {"hidden": 256},
+    "pinheiro_rcnn": {"instances": 2},
+    "transunet": {"backbone": "resnet18", "channels": 128, "layers": 4, "heads": 4, "decoder": [64, 48, 32, 16, 16]},
+    "transunet_r50_vit_b16": VIT | {"depths": [1, 2, 3], "width": 16, "skips": 3},
+    "transunet_r50_vit_l16": VIT | {"depths": [1, 2, 3], "width": 16, "skips": 3, "layers": 4},
+    "transunet_vit_b16": VIT,
+    "attention_unet": {"width": 12},
+    "unet_mmseg": {"width": 12},
+    "unet_phseg_v5": {"width": 16, "depth": 4, "in_channels": 3},
+    "nnunet_plain_2d": {"features": [12, 24, 48, 96, 128], "strides": [1, 2, 2, 2, 2], "in_channels": 3},
+    "resunet": {"width": 16},
+    "resunet_a": {"width": 8},
+    "resunet_a_d6": {"width": 8, "in_channels": 3},
+    "resunet_a_d7": {"width": 8, "in_channels": 3},
 }
 """Builder values of each system for a laptop."""
 
@@ -63,7 +84,10 @@ OPTIONS: dict[str, Any] = {
     "augment_values": {"scale": [0.75, 1.5], "colour": 0.1},
     "train_values": {"validate_every": 500},
 }
-OTHERS: dict[str, dict[str, Any]] = {}
+OTHERS: dict[str, dict[str, Any]] = {
+    "pinheiro_rcnn": {"lr": 5e-3},  # a few thousand weights without batch norm
+    "farabet": {"steps": 300},  # three scales at full size: a step takes three times as long
+}
 """Options of single systems that differ, each with its reason."""
 
 
