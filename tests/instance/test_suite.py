@@ -259,6 +259,44 @@ def test_another_class_count_loads_all_but_the_head(name: str) -> None:
     assert not report.missing
 
 
+def same(a: Found, b: Found) -> bool:
+    """The same objects, as far as their counts go."""
+    if not torch.equal(a.count, b.count):
+        return False
+    pairs = [(a.boxes, b.boxes, 0.1), (a.scores, b.scores, 1e-3)]
+    pairs += [] if a.masks is None or b.masks is None else [(a.masks, b.masks, 1e-3)]
+    return all(
+        torch.allclose(x[i, :n], y[i, :n], atol=tolerance)
+        for i, n in enumerate(a.count.tolist())
+        for x, y, tolerance in pairs
+    )
+
+
+COMPILED = ("keypoint_rcnn", "mask_rcnn", "polarmask", "yolact")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiles_without_a_graph_break(name: str) -> None:
+    net, images = tiny(name), picture(name)
+    torch.compiler.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    assert same(seen(compiled, images), seen(net, images))
+
+
+EXPORTED = ("mask_rcnn", "yolact")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exports_with_any_height_and_width(name: str) -> None:
+    net, images = tiny(name), picture(name, size=(160, 224))  # every level larger than one place
+    shapes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(net, (images,), dynamic_shapes={"images": shapes})
+    for other in (picture(name, 1, size=(224, 160), seed=2), picture(name, 3, size=(192, 256))):
+        assert same(seen(program.module(), other), seen(net, other))
+
+
 def test_key_maps_have_one_origin_each() -> None:
     for name in NAMES:
         origins = [found.origin for found in key_maps(create(name, **MODELS[name].tiny))]

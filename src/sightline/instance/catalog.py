@@ -19,7 +19,9 @@ _MULTIPLE = Preprocess(multiple=32)
 
 
 def _mask(name: str, parameters: int, preprocess: Preprocess, tiny: dict) -> Entry:
-    return Entry(f"{_MASKS}:{name}", "instance", _MASK, parameters, preprocess, tiny=tiny)
+    adaptive = "detectron2" in name or "mmdet" in name  # as many samples a bin as it has cells
+    traits = frozenset({"adaptive"} if adaptive else ())
+    return Entry(f"{_MASKS}:{name}", "instance", _MASK, parameters, preprocess, traits=traits, tiny=tiny)
 
 
 _STRETCHED = Preprocess(resize="exact(550, 550)")
