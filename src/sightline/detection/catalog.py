@@ -6,7 +6,9 @@ backbone.
 
 from __future__ import annotations
 
-from sightline.contracts import Entry, Preprocess
+from dataclasses import replace
+
+from sightline.contracts import Entry, Preprocess, PublishedWeights
 
 _FASTER = "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks (Ren et al. 2015)"
 _RETINA = "Focal Loss for Dense Object Detection (Lin et al. 2017)"
@@ -18,6 +20,39 @@ _TINY_ANCHORS = {"anchors": (8, 16, 32, 64, 128)}
 _TORCHVISION = Preprocess(resize="torchvision(800, 1333)", multiple=32)
 
 _WITHIN = Preprocess(resize="within(800, 1333)", multiple=32)
+
+
+COCO_91 = (
+    "__background__", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "fire hydrant", "N/A", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse",
+    "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "N/A", "backpack", "umbrella", "N/A", "N/A", "handbag",
+    "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove",
+    "skateboard", "surfboard", "tennis racket", "bottle", "N/A", "wine glass", "cup", "fork", "knife", "spoon",
+    "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake",
+    "chair", "couch", "potted plant", "bed", "N/A", "dining table", "N/A", "N/A", "toilet", "N/A", "tv", "laptop",
+    "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "N/A",
+    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+"""The ids 0..90 of COCO as torchvision's files count them, gaps included; the first is the background."""
+
+
+def _torchvision(
+    name: str, file: str, megabytes: float, ap: float, *, background: bool
+) -> tuple[PublishedWeights, ...]:
+    """torchvision's record; AP (boxes, val2017, in percent) is that of the weights' metadata."""
+    return (
+        PublishedWeights(
+            name=f"{name}_coco",
+            url=f"https://download.pytorch.org/models/{file}.pth",
+            sha256=file.rsplit("-", 1)[1],
+            megabytes=megabytes,
+            licence="BSD-3-Clause (torchvision); trained on COCO, whose pictures keep their own terms",
+            trained_on="COCO train2017",
+            classes=COCO_91 if background else COCO_91[1:],
+            scores={"ap": ap},
+            origin="torchvision",
+        ),
+    )
 
 
 def _faster(name: str, parameters: int, preprocess: Preprocess, tiny: dict, *traits: str) -> Entry:
@@ -165,3 +200,16 @@ MODELS |= {
         {"width": 0.25, "extras": (32, 16, 16, 16), "size": 128, "before": 20, "most": 20},
     ),
 }  # fmt: skip
+
+MODELS |= {
+    name: replace(
+        MODELS[name], weights=_torchvision(name, file, megabytes, ap, background=name.startswith("retinanet"))
+    )
+    for name, file, megabytes, ap in (
+        ("faster_rcnn_torchvision_r50_fpn", "fasterrcnn_resnet50_fpn_coco-258fb6c6", 159.7, 37.0),
+        ("faster_rcnn_torchvision_r50_fpn_v2", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a", 167.1, 46.7),
+        ("faster_rcnn_torchvision_mobilenet_v3_large_fpn", "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7", 74.2, 32.8),
+        ("retinanet_torchvision_r50_fpn", "retinanet_resnet50_fpn_coco-eeacb38b", 130.3, 36.4),
+        ("retinanet_torchvision_r50_fpn_v2", "retinanet_resnet50_fpn_v2_coco-5905b1c5", 146.0, 41.5),
+    )
+}
