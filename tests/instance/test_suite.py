@@ -272,7 +272,7 @@ def same(a: Found, b: Found) -> bool:
     )
 
 
-COMPILED = ("keypoint_rcnn", "mask_rcnn", "polarmask", "yolact")
+COMPILED = ("keypoint_rcnn", "mask_rcnn", "polarmask", "solo", "yolact")
 
 
 @pytest.mark.slow
@@ -284,7 +284,7 @@ def test_compiles_without_a_graph_break(name: str) -> None:
     assert same(seen(compiled, images), seen(net, images))
 
 
-EXPORTED = ("mask_rcnn", "yolact")
+EXPORTED = ("mask_rcnn", "polarmask", "yolact")
 
 
 @pytest.mark.slow
