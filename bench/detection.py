@@ -83,7 +83,7 @@ def scoring() -> Iterator[Row]:
     )
     assert difference <= 1e-12, difference
     yield race(
-        f"COCO box scores, {PICTURES} pictures, {CLASSES} classes, {TRUTHS} true objects and {ANSWERS} answers a picture",
+        f"COCO box scores, {PICTURES} pictures, {CLASSES} classes, {TRUTHS} true and {ANSWERS} answered boxes each",
         ours,
         peer,
         names=("average_precision", "pycocotools"),

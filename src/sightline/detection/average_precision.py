@@ -344,8 +344,8 @@ def keypoint_overlaps(
 
     def overlaps(i: Ints, j: Ints) -> Floats:
         a, b = answers[i, :, :2], truths[j]
-        seen = b[:, :, 2] > 0
-        some = seen.any(1)
+        seen: Flags = np.asarray(b[:, :, 2] > 0, bool)
+        some: Flags = np.asarray(seen.any(1), bool)
         corner, side = boxes[j, None, :2], boxes[j, None, 2:]
         outside = np.maximum(0, corner - side - a) + np.maximum(0, a - (corner + side * 2))
         d = np.where(some[:, None, None], a - b[:, :, :2], outside)

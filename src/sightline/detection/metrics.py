@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ from sightline.detection.answer import Detections
 from sightline.errors import UsageError
 
 Kind = Literal["boxes", "masks", "keypoints"]
+KINDS_OF_ERRORS: tuple[str, ...] = ("class", "place", "both", "duplicate", "background", "missed")
 SURE = 0.5
 """The score from which an answer counts in numbers without a curve."""
 
@@ -161,7 +162,7 @@ class DetectionMetric:
                 f"classes by {self.kind}"
             )
         for picture in other._pictures:
-            self._pictures.append(_Picture(**(vars(picture) | {"key": self._free(picture.key)})))
+            self._pictures.append(replace(picture, key=self._free(picture.key)))
 
     def compute(self) -> DetectionReport:
         """The scores so far."""
@@ -259,7 +260,7 @@ class DetectionMetric:
         """
         last = len(self.classes)
         confusion = np.zeros((last + 1, last + 1), np.int64)
-        count = dict.fromkeys(("class", "place", "both", "duplicate", "background", "missed"), 0)
+        count: dict[str, int] = dict.fromkeys(KINDS_OF_ERRORS, 0)
         for i in range(len(self._pictures)):
             some = np.flatnonzero((answers.picture == i) & (answers.score >= SURE))
             some = some[np.argsort(-answers.score[some], kind="stable")]

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +161,8 @@ class LiteTrunk(nn.Module):
         norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=norm_momentum)
         tail = [LARGE[12]._replace(out=80), *(row._replace(expanded=480, out=80) for row in LARGE[13:])]
         self.net = MobileNetV3((*LARGE[:12], *tail), in_channels=in_channels, width=width, norm=norm)
-        first = self.net.features[13].block[0][0]
+        unit: Any = self.net.features[13]
+        first = unit.block[0][0]
         channels = [first.out_channels, self.net.stages[-1].channels]
         self.extras = nn.ModuleList()
         for out in extras:
@@ -180,9 +181,9 @@ class LiteTrunk(nn.Module):
         """`(B, C, H, W)`, normalised, to the maps, fine to coarse."""
         for layer in self.net.features[:13]:
             x = layer(x)
-        unit = self.net.features[13].block
-        found = [x := unit[0](x)]
-        for layer in (*unit[1:], *self.net.features[14:]):
+        unit: Any = self.net.features[13]
+        found = [x := unit.block[0](x)]
+        for layer in (*unit.block[1:], *self.net.features[14:]):
             x = layer(x)
         found.append(x)
         for layer in self.extras:
@@ -458,7 +459,7 @@ def ssd300(
     width: channels of VGG's first group, all others in proportion. depths: convolutions of its groups.
     """
     extras = [(4, 8, 3, 2, 1), (2, 4, 3, 2, 1), (2, 4, 3, 1, 0), (2, 4, 3, 1, 0)]
-    trunk = VGGTrunk(in_channels, width, depths, [(a * width, b * width, *rest) for a, b, *rest in extras])
+    trunk = VGGTrunk(in_channels, width, depths, [(a * width, b * width, k, s, p) for a, b, k, s, p in extras])
     return SSD(
         trunk, num_classes, normalize=Normalize(*for_channels(mean, std, in_channels)), size=300, sides=sides,
         ratios=RATIOS300, steps=STEPS300, clip=clip, background=background, score=score, before=before, overlap=overlap,
@@ -485,7 +486,7 @@ def ssd512(
 ) -> SSD:
     """The paper's SSD512: one map more, 24,564 default boxes; see `ssd300`."""
     extras = [(4, 8, 3, 2, 1), (2, 4, 3, 2, 1), (2, 4, 3, 2, 1), (2, 4, 3, 2, 1), (2, 4, 4, 1, 1)]
-    trunk = VGGTrunk(in_channels, width, depths, [(a * width, b * width, *rest) for a, b, *rest in extras])
+    trunk = VGGTrunk(in_channels, width, depths, [(a * width, b * width, k, s, p) for a, b, k, s, p in extras])
     return SSD(
         trunk, num_classes, normalize=Normalize(*for_channels(mean, std, in_channels)), size=512, sides=sides,
         ratios=RATIOS512, steps=STEPS512, clip=clip, background=background, score=score, before=before, overlap=overlap,
