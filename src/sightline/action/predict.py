@@ -1,0 +1,146 @@
+"""A video in; the probabilities of its classes, and a timeline of them, out.
+
+The rule that the network was trained with (`Preprocess.clip`) says which frames make a clip; as many clips as cover the
+video (or `views` of them) are looked at. Every frame that any of them needs is decoded once.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sightline.action.sampling import parse_rule
+from sightline.action.targets import to_clip
+from sightline.classification.answer import Labels, Moment, named
+from sightline.classification.contract import of_logits
+from sightline.classification.predict import Procedure, cropped, fused, view_scores
+from sightline.classification.targets import resize_frames
+from sightline.contracts import Preprocess
+from sightline.errors import SightlineError, UsageError
+from sightline.media.clips import read_frames, video_info
+from sightline.media.prepare import as_float, target_size
+from sightline.media.sources import Source
+from sightline.media.video import is_video
+
+FEW = 4
+"""Clips that are looked at together."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that can be asked for frames: how many, how fast, how large, and `read(indices, size)`."""
+
+    frames: int
+    fps: float
+    size: tuple[int, int]
+    times: tuple[float, ...]
+    read: Callable[[Sequence[int], tuple[int, int]], np.ndarray]
+
+
+def of_file(path: str | Path) -> Video:
+    """A video file."""
+    info = video_info(path)
+    return Video(
+        info.frames,
+        info.fps,
+        info.size,
+        info.times,
+        lambda wanted, size: read_frames(path, wanted, size=size, info=info),
+    )
+
+
+def of_array(frames: np.ndarray, fps: float = 25.0) -> Video:
+    """Frames `(T, H, W, 3)` uint8 in memory."""
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise UsageError(f"an array of shape {frames.shape} is no video: (T, H, W, 3) uint8 was expected")
+
+    def read(wanted: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+        x = torch.from_numpy(frames[list(wanted)]).permute(3, 0, 1, 2)
+        return resize_frames(x, size).permute(1, 2, 3, 0).numpy()
+
+    times = tuple(k / fps for k in range(len(frames)))
+    return Video(len(frames), fps, (frames.shape[1], frames.shape[2]), times, read)
+
+
+@torch.inference_mode()
+def answer(
+    net: nn.Module,
+    video: Video | np.ndarray,
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str] = (),
+    colours: Sequence[tuple[int, int, int]] = (),
+    name: str = "video",
+    procedure: Procedure | None = None,
+) -> Labels:
+    """Classify a video with a network in eval mode on any device; the timeline says it of each clip."""
+    procedure = procedure or Procedure()
+    video = of_array(video) if isinstance(video, np.ndarray) else video
+    rule = parse_rule(preprocess.clip)
+    count = procedure.views or rule.covering(video.frames, fps=video.fps)
+    chosen = rule.views(video.frames, count, fps=video.fps)  # (V, T)
+    needed = sorted(set(chosen.flatten().tolist()))
+    place = {frame: k for k, frame in enumerate(needed)}
+    pixels = video.read(needed, target_size(video.size, preprocess.resize))
+    device = next(net.parameters()).device
+    scores: list[Tensor] = []
+    for first in range(0, count, FEW):
+        part = chosen[first : first + FEW]
+        views = [to_clip(pixels[[place[k] for k in row.tolist()]], preprocess.channels) for row in part]
+        seen = [crop for view in views for crop in cropped(view, procedure.crops)]
+        found = view_scores(net(as_float(torch.stack(seen)).to(device)), procedure.fuse).cpu()
+        scores += list(found.unflatten(0, (len(part), -1)).mean(1))
+    each = torch.stack(scores)
+    timeline = []
+    step = 1 / video.fps
+    for row, score in zip(chosen, each):
+        p = score if procedure.fuse == "probabilities" else of_logits(score)
+        timeline.append(Moment(video.times[int(row.min())], video.times[int(row.max())] + step, p))
+    total = fused([each], procedure.fuse)
+    return Labels(
+        total,
+        named(classes, len(total)),
+        name,
+        timeline=tuple(timeline) if count > 1 else (),
+        image=pixels[place[int(chosen[count // 2][len(chosen[0]) // 2])]],
+    )
+
+
+def sources(source: Any) -> Iterator[Source]:
+    """The videos of any source: a file, a folder (searched with its subfolders), a glob, a list, an array of frames.
+
+    Nothing is decoded before `read()`. Raises `SightlineError` when there is nothing, `UsageError` for no source.
+    """
+    if isinstance(source, np.ndarray):
+        return iter([_source("video", lambda: of_array(source), None)])
+    if isinstance(source, (str, Path)):
+        return _listed(source)
+    if isinstance(source, (list, tuple)) and source:
+        return (found for item in source for found in sources(item))
+    raise UsageError(f"a {type(source).__name__} is no source of videos: give a file, a folder, a pattern or an array")
+
+
+def _listed(source: str | Path) -> Iterator[Source]:
+    path = Path(source)
+    if path.is_dir():
+        paths = sorted(p for p in path.rglob("*") if is_video(p) and p.is_file())
+        names = [p.relative_to(path).with_suffix("").as_posix() for p in paths]
+    elif path.is_file():
+        paths, names = [path], [path.stem]
+    else:
+        paths = sorted(Path(p) for p in glob.glob(str(source), recursive=True))  # noqa: PTH207 (absolute patterns too)
+        names = [p.stem for p in paths]
+    if not paths:
+        raise SightlineError(f"{source} holds no video: expected files such as .mp4 or .avi; check the path")
+    return (_source(name, lambda p=p: of_file(p), p) for name, p in zip(names, paths))
+
+
+def _source(name: str, read: Callable[[], Video], path: Path | None) -> Source:
+    return Source(name, read, path)  # pyright: ignore[reportArgumentType] (a video in place of a picture)

@@ -1,0 +1,98 @@
+"""From a data set's record to what a network of clips learns from.
+
+Everything random about a sample derives from (run seed, epoch, index), never from a worker's global state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.action.sampling import parse_rule
+from sightline.classification.targets import Augment, Sample
+from sightline.contracts import Preprocess
+from sightline.datasets.records import ClassRecord, DataSet
+from sightline.errors import SightlineError, UsageError
+from sightline.media.clips import VideoInfo, read_frames, video_info
+from sightline.media.prepare import target_size
+
+MEMORY = 1.5e9
+"""Bytes of decoded frames that are kept between epochs."""
+
+
+class ClipSamples(torch.utils.data.Dataset):
+    """Clips of the videos of a data set; the item `(epoch, index)` is a pure function of them and of `seed`.
+
+    Videos are read at the size the preprocess gives; where all fit into `MEMORY` (`keep`), each is decoded once.
+    """
+
+    def __init__(
+        self, data: DataSet, *, preprocess: Preprocess, seed: int, augment: Augment | None = None, keep: bool = False
+    ):
+        if seed < 0:
+            raise UsageError(f"seed {seed} must be a whole number from 0")
+        self.records: tuple[ClassRecord, ...] = data.records
+        self.preprocess, self.seed, self.augment = preprocess, seed, augment
+        self.rule = parse_rule(preprocess.clip)
+        self._info: dict[int, VideoInfo] = {}
+        self._frames: dict[int, np.ndarray] | None = {} if keep and fits(data, preprocess) else None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, ticket: tuple[int, int]) -> Sample:
+        epoch, index = ticket
+        record, info = self.records[index], self._video(index)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if self.augment is None:
+            chosen = self.rule.views(info.frames, 1, fps=info.fps)[0]
+        else:
+            chosen = self.rule.train(info.frames, rng, fps=info.fps)
+        x = to_clip(self._read(index, info, chosen), self.preprocess.channels)
+        if self.augment is not None:
+            x = self.augment(x, rng)
+        assert record.labels is not None
+        return Sample(record.key, x, record.labels)
+
+    def _video(self, index: int) -> VideoInfo:
+        if index not in self._info:
+            self._info[index] = video_info(self.records[index].image.path)
+        return self._info[index]
+
+    def _read(self, index: int, info: VideoInfo, chosen: np.ndarray) -> np.ndarray:
+        size = frame_size(info, self.preprocess)
+        if self._frames is None:
+            return read_frames(info.path, chosen.tolist(), size=size, info=info)
+        if index not in self._frames:
+            self._frames[index] = read_frames(info.path, range(info.frames), size=size, info=info)
+        return self._frames[index][chosen]
+
+
+def fits(data: DataSet, preprocess: Preprocess) -> bool:
+    """Whether all frames of all videos stay below `MEMORY` bytes, judged by a few of them."""
+    looked = []
+    for record in data.records[:: max(1, len(data.records) // 8)]:
+        try:
+            info = video_info(record.image.path)
+        except SightlineError:  # whoever reads the videos decides about broken ones
+            continue
+        height, width = frame_size(info, preprocess)
+        looked.append(info.frames * height * width * 3)
+    return bool(looked) and max(looked) * len(data.records) < MEMORY
+
+
+def frame_size(info: VideoInfo, preprocess: Preprocess) -> tuple[int, int]:
+    """Height and width at which the frames of a video are read."""
+    return target_size(info.size, preprocess.resize)
+
+
+def to_clip(frames: np.ndarray, channels: int) -> Tensor:
+    """Frames `(T, H, W, 3)` as a clip `(C, T, H, W)` of the same type; one channel: their mean."""
+    x = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)
+    if channels == 1 and x.shape[0] == 3:
+        mean = x.float().mean(0, keepdim=True)
+        return mean.round().to(x.dtype) if x.dtype == torch.uint8 else mean
+    if channels != x.shape[0]:
+        raise UsageError(f"the network takes {channels} channels, videos have 3; create it with in_channels=3")
+    return x.contiguous()

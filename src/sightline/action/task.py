@@ -1,0 +1,83 @@
+"""All that the verbs need to know of this room; what it shares with single pictures comes up its stair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sightline.action.plan import plan
+from sightline.action.predict import answer, of_file, sources
+from sightline.action.sampling import parse_rule
+from sightline.action.targets import ClipSamples
+from sightline.classification.answer import Labels, named
+from sightline.classification.draw import side_by_side
+from sightline.classification.metrics import LabelMetric
+from sightline.classification.predict import Procedure, procedure
+from sightline.classification.targets import collate
+from sightline.classification.task import augment, configure, out, too_large
+from sightline.contracts import Preprocess, Task
+from sightline.datasets.label_stats import label_stats
+from sightline.datasets.records import ClassRecord
+from sightline.media.clips import read_frames, video_info
+from sightline.media.prepare import target_size
+
+
+def score(
+    net: nn.Module,
+    record: ClassRecord,
+    metric: LabelMetric,
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    procedure: Procedure,
+) -> Labels:
+    """Answer one labelled video and count the answer."""
+    video = of_file(record.image.path)
+    found = answer(net, video, preprocess=preprocess, classes=classes, name=record.key, procedure=procedure)
+    assert record.labels is not None
+    metric.update(found.probabilities, record.labels, key=record.key)
+    return found
+
+
+def panel(record: ClassRecord, found: Labels, colours: Sequence[tuple[int, int, int]], num_classes: int) -> np.ndarray:
+    """Four frames of the video with its truth and answer."""
+    info = video_info(record.image.path)
+    chosen = np.linspace(0, info.frames - 1, 4).astype(int).tolist()
+    height, width = info.size
+    size = (120, max(1, round(120 * width / height)))
+    names = named(found.classes, num_classes)
+    assert record.labels is not None
+    said = ", ".join(f"{name} {p:.0%}" for name, p in found.top(2))
+    return side_by_side(list(read_frames(info.path, chosen, size=size, info=info)), names[record.labels], said)
+
+
+def example(preprocess: Preprocess, batch: int) -> Tensor:
+    """Clips as the network is fed, for proving what was done to it."""
+    size = target_size((64, 64), preprocess.resize)
+    frames = parse_rule(preprocess.clip).frames if preprocess.clip else 16
+    return torch.rand(batch, preprocess.channels, frames, *size, generator=torch.Generator().manual_seed(0))
+
+
+TASK = Task(
+    name="action",
+    monitor="accuracy",
+    samples=ClipSamples,
+    collate=collate,
+    augment=augment,
+    plan=plan,
+    configure=configure,
+    out=out,
+    metric=LabelMetric,
+    procedure=procedure,
+    answer=answer,
+    stream=too_large,
+    score=score,
+    panel=panel,
+    stats=label_stats,
+    sources=sources,
+    example=example,
+    kind="clips",
+)
