@@ -494,4 +494,16 @@ def candidates(scores: Tensor) -> int:
 def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, valid: Tensor, overlap: float, most: int) -> Found:
     """Candidates, `(B, C, 4)` and `(B, C)`, of which those of one class suppress each other, as the `most` best."""
     index, count = nms_padded(boxes, scores, overlap, valid=valid, labels=labels, most=most)
-    return Found(rows(boxes, index), scores.gather(1, index), labels.gather(1, index), count)
+    return filled(rows(boxes, index), scores.gather(1, index), labels.gather(1, index), count, most)
+
+
+def filled(boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor, most: int) -> Found:
+    """Answers `(B, D, ...)` at the fixed length `most`, zeros beyond `count` `(B,)`."""
+    real = torch.arange(boxes.shape[1], device=boxes.device) < count[:, None]
+    more = max(most - boxes.shape[1], 0)
+    return Found(
+        F.pad(boxes.masked_fill(~real[..., None], 0.0), (0, 0, 0, more)),
+        F.pad(scores.masked_fill(~real, 0.0), (0, more)),
+        F.pad(labels.masked_fill(~real, 0), (0, more)),
+        count,
+    )

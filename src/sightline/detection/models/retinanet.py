@@ -40,7 +40,7 @@ from sightline.backbones.resnet import Bottleneck, ResNet, StrideIn
 from sightline.detection.answer import Detections
 from sightline.detection.contract import Found, Target, decode, real, whole
 from sightline.detection.losses import sigmoid_focal
-from sightline.detection.regions import best, candidates, places_first, rows, suppressed
+from sightline.detection.regions import best, candidates, filled, places_first, rows, suppressed
 from sightline.detection.trunk import CAFFE_MEAN, CAFFE_STD, TINY, Trunk, detectron2_backbone
 from sightline.errors import UsageError
 from sightline.nn.conv import Norm, NormName, norm_named
@@ -283,7 +283,8 @@ class RetinaNet(nn.Module):
         box = clip_boxes(found.boxes, sizes)
         real = (torch.arange(box.shape[1], device=box.device) < found.count[:, None]) & sized(box, self.smallest)
         order = first_true(real, self.most)
-        return Found(rows(box, order), found.scores.gather(1, order), found.labels.gather(1, order), real.sum(1))
+        scores, labels = found.scores.gather(1, order), found.labels.gather(1, order)
+        return filled(rows(box, order), scores, labels, real.sum(1), self.most)
 
 
 # Builders --------------------------------------------------------------------------------------------------------
