@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,15 @@ def export(run: str | Path | Any, to: str | Path) -> Exported:
 
 def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     """Export, write, open again, compare; see `export`."""
+    further = [
+        name
+        for name, p in signature(net.forward).parameters.items()
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+    ]
+    if further:
+        raise UsageError(
+            f"{card.model} reads {' and '.join(further)} beside the picture, which an exported file cannot be given; use it from Python"
+        )
     net = without_learning_parts(net.cpu().eval())
     preprocess, generator = card.preprocess, torch.Generator().manual_seed(0)
     axes: tuple[str, ...] = AXES[preprocess.axes]

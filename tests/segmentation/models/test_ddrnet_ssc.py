@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor
 from sightline.errors import UsageError
 from sightline.segmentation.contract import IGNORE, Scores, Target
 from sightline.segmentation.models.ddrnet_ssc import DDRNet, ddrnet_ssc, positions, project
+from sightline.verbs.export import export
 from sightline.verbs.load import load_weights, save_weights
+from sightline.weights.card import Card
 
 GRID = (24, 16, 20)
 TINY: dict[str, Any] = {"grid": GRID, "width": 32, "num_classes": 3}
@@ -121,3 +124,8 @@ def test_exports_with_any_batch_and_picture() -> None:
     more, extra = scene(3)
     with torch.no_grad():
         assert torch.allclose(program.module()(more, *extra.values()), net(more, **extra).logits, atol=1e-5)
+
+
+def test_an_exported_file_cannot_be_given_depth(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="reads depth and position beside the picture"):
+        export((ddrnet_ssc(**TINY).eval(), Card(model="ddrnet_ssc", task="segmentation")), tmp_path / "net.pt2")
