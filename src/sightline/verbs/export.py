@@ -95,7 +95,8 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     ]
     if further:
         raise UsageError(
-            f"{card.model} reads {' and '.join(further)} beside the picture, which an exported file cannot be given; use it from Python"
+            f"{card.model} reads {' and '.join(further)} beside the picture, which an exported file cannot be given; "
+            "use it from Python"
         )
     net = without_learning_parts(net.cpu().eval())
     preprocess, generator = card.preprocess, torch.Generator().manual_seed(0)
