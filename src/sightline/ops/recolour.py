@@ -14,12 +14,13 @@ def recolour(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor
     mean 0 and deviation 1 have no borders (torchvision's functions cut them to [0, 1]).
     """
     brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3)).tolist()
-    x = image.float()
-    mean = x.mean()
-    mix = torch.eye(len(x))
-    if len(x) == 3:  # bands of a satellite know no saturation
+    pixels = image.movedim(0, -1).reshape(-1, len(image)).float()  # (H W, C): no copy of pictures stored in that order
+    mix = torch.eye(len(image))
+    if len(image) == 3:  # bands of a satellite know no saturation
         mix = saturation * mix + (1 - saturation) * torch.tensor([0.299, 0.587, 0.114])
     # All three at once, an affine map of the channels: contrast is around the mean, and grey keeps its sum.
-    offset = (brightness * (1 - contrast) * mean).expand(len(x), 1)
-    x = torch.addmm(offset, contrast * brightness * mix, x.flatten(1)).reshape(image.shape)
-    return x.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else x
+    offset = (brightness * (1 - contrast) * pixels.mean()).expand(len(image))
+    pixels = torch.addmm(offset, pixels, (contrast * brightness * mix).T)
+    if image.dtype == torch.uint8:
+        pixels = pixels.round_().clamp_(0, 255).to(torch.uint8)
+    return pixels.reshape(*image.shape[1:], len(image)).movedim(-1, 0)

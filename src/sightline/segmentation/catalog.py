@@ -367,7 +367,7 @@ _RESUNETS_A = "sightline.segmentation.models.resunet_a"
 MODELS |= {
     "resunet_a": Entry(f"{_RESUNETS_A}:resunet_a", "segmentation", _RESUNET_A, 58_033_865, tiny={"width": 4}),
     "resunet_a_d6": Entry(
-        f"{_RESUNETS_A}:resunet_a_d6", "segmentation", _RESUNET_A, 58_037_781, Preprocess(channels=5), tiny={"width": 2}
+        f"{_RESUNETS_A}:resunet_a_d6", "segmentation", _RESUNET_A, 58_037_781, Preprocess(channels=5), tiny={"width": 4}
     ),
     "resunet_a_d7": Entry(
         f"{_RESUNETS_A}:resunet_a_d7",
@@ -375,7 +375,7 @@ MODELS |= {
         _RESUNET_A,
         184_537_873,
         Preprocess(channels=5),
-        tiny={"width": 2},
+        tiny={"width": 4},
     ),
 }
 

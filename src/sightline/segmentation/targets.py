@@ -21,6 +21,7 @@ from sightline.datasets.read import read_instances_of, read_labels_of, read_pict
 from sightline.datasets.records import DataSet, PixelRecord
 from sightline.errors import UsageError
 from sightline.media.prepare import as_float, intensity, match_channels, resize_pixels, target_size
+from sightline.ops.recolour import recolour
 from sightline.ops.resize import centre_crop, resize
 from sightline.ops.window import mirror_window
 from sightline.segmentation.contract import IGNORE, Target
@@ -83,7 +84,7 @@ class Augment:
             quarter = int(rng.integers(4))
             image, labels = image.rot90(quarter, (-2, -1)), labels.rot90(quarter, (-2, -1))
         if self.colour:
-            image = _recolour(image, self.colour, rng)
+            image = recolour(image, self.colour, rng)
         return image.contiguous(), (labels[0] if single else labels).contiguous()
 
     def weights(self, labels: Tensor) -> Tensor | None:
@@ -234,23 +235,6 @@ def _deform(image: Tensor, labels: Tensor, strength: float, rng: np.random.Gener
     labels = V.elastic(labels, displacement, interpolation=V.InterpolationMode.NEAREST)
     inner = (..., slice(margin, margin + height), slice(margin, margin + width))
     return image[inner], labels[inner]
-
-
-def _recolour(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """Random brightness, contrast and, for three channels, saturation, each a factor around 1.
-
-    Not torchvision's: that cuts floats to [0, 1], which ruins pictures of mean 0 and deviation 1 (`zscore`).
-    """
-    brightness, contrast, saturation = np.exp(rng.uniform(-strength, strength, 3)).tolist()
-    x = image.float()
-    mean = x.mean()
-    mix = torch.eye(len(x))
-    if len(x) == 3:  # bands of a satellite know no saturation
-        mix = saturation * mix + (1 - saturation) * torch.tensor([0.299, 0.587, 0.114])
-    # All three at once, an affine map of the channels: contrast is around the mean, and grey keeps its sum.
-    offset = (brightness * (1 - contrast) * mean).expand(len(x), 1)
-    x = torch.addmm(offset, contrast * brightness * mix, x.flatten(1)).reshape(image.shape)
-    return x.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else x
 
 
 def _pair(value: Any, *kinds: type) -> bool:
