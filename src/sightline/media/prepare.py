@@ -101,7 +101,7 @@ def intensity(image: np.ndarray, rule: str, scale: Scale | None = None) -> Tenso
     image = _bands(image)
     name, _ = _intensity_rule(rule)
     if name == "dtype_max" and image.dtype == np.uint8:
-        # (H, W, C) in memory, as it was decoded: pictures of three bytes a pixel are resized twice as fast in that order
+        # (H, W, C) in memory, as it was decoded: three bytes a pixel are resized twice as fast in that order
         return torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)
     scale = scale or measure(image, rule)
     values = image.transpose(2, 0, 1).astype(np.float32)
