@@ -2,6 +2,7 @@
 
     python bench/exports.py                 every entry of every room, at the small values of its catalogue line
     python bench/exports.py --only pspnet   entries whose name holds a word; the other rows stay as they are
+    python bench/exports.py --missing       entries that have no row yet, --task segmentation of one room
     python bench/exports.py --full          at the builder's own values (minutes, and gigabytes)
 
 `export` itself opens each file again and compares it at two batch and picture sizes; what is written is the largest
@@ -60,13 +61,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="a word in the entry's name")
     parser.add_argument("--full", action="store_true", help="at the builder's own values")
+    parser.add_argument("--task", default="", help="of one room, such as segmentation")
+    parser.add_argument("--missing", action="store_true", help="only entries without a row yet")
     options = parser.parse_args()
-    names = [name for name in catalogue() if options.only in name]
+    names = [name for name, entry in catalogue().items() if options.only in name and options.task in entry.task]
     if not names:
         parser.error(f"no entry's name holds '{options.only}'")
     rows = {row["system"]: row for row in (json.loads(OUT.read_text()) if OUT.exists() else [])}
     failed = 0
-    for name in names:
+    for name in names if not options.missing else [name for name in names if name not in rows]:
         begun = time.monotonic()
         try:
             rows[name] = measure(name, full=options.full)

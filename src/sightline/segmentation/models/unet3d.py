@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from sightline.errors import UsageError
 from sightline.nn.conv import he_init
+from sightline.nn.group import GroupNorm
 from sightline.nn.normalize import Normalize, for_channels
 from sightline.ops.resize import centre_crop, resize, top_left
 from sightline.segmentation.answer import LabelMap
@@ -73,7 +74,7 @@ def batch_conv(in_channels: int, out_channels: int, *, padded: bool = True) -> n
 
 def group_conv(in_channels: int, out_channels: int, *, groups: int = 8) -> nn.Sequential:
     """Group norm, convolution, ReLU: wolny's order "gcr"; one group where `groups` do not divide the channels."""
-    norm = nn.GroupNorm(groups if in_channels % groups == 0 else 1, in_channels)
+    norm = GroupNorm(groups if in_channels % groups == 0 else 1, in_channels)
     conv = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
     return nn.Sequential(OrderedDict(norm=norm, conv=conv, relu=nn.ReLU(inplace=True)))
 
