@@ -17,6 +17,7 @@ import platform
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import torch
 from sightline.errors import SightlineError
 from sightline.files import write_text
 from sightline.verbs.export import FORMATS, export
-from sightline.verbs.models import catalogue, create
+from sightline.verbs.models import catalogue, create, defaults_of, resolve
 from sightline.weights.card import Card
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "exports.json"
@@ -40,7 +41,9 @@ def measure(name: str, *, full: bool) -> dict[str, Any]:
     for tensor in net.state_dict().values():  # scores that begin at zero would agree with any file
         if tensor.is_floating_point() and not tensor.any():
             tensor.normal_(0, 0.1)
-    card = Card(model=name, task=entry.task, preprocess=entry.preprocess)
+    values = {**defaults_of(resolve(entry.build)), **({} if full else entry.tiny)}
+    preprocess = replace(entry.preprocess, channels=values.get("in_channels", entry.preprocess.channels))
+    card = Card(model=name, task=entry.task, preprocess=preprocess)
     with tempfile.TemporaryDirectory() as folder:
         found = [export((net, card), Path(folder) / f"net{suffix}") for suffix in FORMATS.values()]
     return {
