@@ -76,7 +76,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
 @contextmanager
 def _largest_file(size: int) -> Iterator[None]:
     """The system refuses to let files grow beyond `size` bytes, as a full disk would."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

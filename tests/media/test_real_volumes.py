@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def volumes(shared_data: Path) -> Path:
     folder = shared_data / "volumes"
     if not folder.is_dir():
-        pytest.skip(f"the test volumes are not at {folder}")
+        pytest.skip(f"the test volumes are not at {folder}; set SIGHTLINE_DATA")
     return folder
 
 
