@@ -22,6 +22,7 @@ from sightline.recipes.baselines import location_prior
 from sightline.recipes.recipe import Recipe, carry_out
 
 FOLDER = Path("runs") / "every_segmenter"
+TOLD = FOLDER / "results.json"
 VGG = {"widths": [16, 32, 64, 96, 96], "hidden": 256}
 RESNET = {"width": 16}
 VIT = {"channels": 96, "layers": 2, "heads": 4, "hidden": 192, "head_channels": 64, "decoder": [64, 48, 32, 16]}
@@ -85,8 +86,16 @@ OPTIONS: dict[str, Any] = {
     "train_values": {"validate_every": 500},
 }
 OTHERS: dict[str, dict[str, Any]] = {
-    "pinheiro_rcnn": {"lr": 5e-3},  # a few thousand weights without batch norm
-    "farabet": {"steps": 300},  # three scales at full size: a step takes three times as long
+    # every scale and every pass of the loop looks at the full size: fewer steps, and few weights, so longer ones
+    "farabet": {"steps": 400},
+    "pinheiro_rcnn": {"lr": 5e-3},
+    # no skip connections of features: the decoder learns what is where by itself, which takes longer
+    "segnet": {"steps": 1000, "train_values": {"validate_every": 1000}},
+    "segnet_semseg": {"steps": 1000, "train_values": {"validate_every": 1000}},
+    "segnet_basic": {"steps": 1700, "train_values": {"validate_every": 1700}},
+    "bayesian_segnet": {"steps": 1000, "train_values": {"validate_every": 1000}},
+    "deconvnet": {"steps": 900, "train_values": {"validate_every": 900}},
+    "deconvnet_ensemble": {"steps": 340, "train_values": {"validate_every": 340}},
 }
 """Options of single systems that differ, each with its reason."""
 
@@ -103,15 +112,20 @@ def recipe(name: str) -> Recipe:
     )
 
 
+def read_results() -> dict[str, Mapping[str, Any]]:
+    """The results there are, by system."""
+    return {row["system"]: row for row in (json.loads(TOLD.read_text()) if TOLD.is_file() else [])}
+
+
 def carry_out_all(data: str | Path, names: list[str]) -> list[Mapping[str, Any]]:
     """Train and score `names`, or every system without a result; returns and writes all results there are."""
-    told = FOLDER / "results.json"
-    results = {row["system"]: row for row in (json.loads(told.read_text()) if told.is_file() else [])}
+    results = read_results()
     for done, name in enumerate(names or [name for name in SMALL if name not in results]):
         print(f"{name}, {done + 1} of {len(names) or len(SMALL)}", flush=True)
         row = carry_out(recipe(name), data, {"run": FOLDER / name})
+        results = read_results()  # another command may have written meanwhile
         results[name] = row | {"command": f"{row['command']} {name}", "values": SMALL[name]}
-        write_text(told, json.dumps([results[key] for key in SMALL if key in results], indent=1) + "\n")
+        write_text(TOLD, json.dumps([results[key] for key in SMALL if key in results], indent=1) + "\n")
     return list(results.values())
 
 

@@ -369,11 +369,12 @@ class Sitting:
         state.seconds = round(time.monotonic() - self.begun, 3)
         state.scaler = self.scaler.state_dict()
         self.journal.sync()
+        # before the checkpoint: a run killed between the two does this step again, and writes both
+        self._write_model("last")
         self.checkpoints.save(
             gather(self.net, self.optimizer, self.ema),
             {"step": state.step, "state": asdict(state), "plan": self.plan.as_dict()},
         )
-        self._write_model("last")
         self.written, self.saved_at = (state.step, state.validated), time.monotonic()
 
     def _write_model(self, name: str) -> None:
