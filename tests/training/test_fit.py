@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toy_task import Bomb, Deadly, Net, Out, Stripes, collate, fresh, score
 
 from sightline.errors import SightlineError, UsageError
+from sightline.training.checkpoint import Checkpoints
 from sightline.training.fit import History, fit, smaller_batch
 from sightline.training.log import read_metrics
 from sightline.training.plan import Plan
@@ -329,6 +330,23 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     _, history = train(tmp_path, net=fresh(9), resume=True)
     assert history.stopped == "done" and history.best_step
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_that_ends_with_its_last_checkpoint_has_written_its_last_weights(tmp_path, monkeypatch):
+    train(tmp_path / "straight")
+    whole = Checkpoints.save
+
+    def deadly(self, tensors, meta):
+        whole(self, tensors, meta)
+        if meta["step"] == PLAN.steps:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(Checkpoints, "save", deadly)
+        train(tmp_path / "cut")
+    train(tmp_path / "cut", net=fresh(9), resume=True)
+    ours, theirs = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("cut", "straight"))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_resuming_with_another_network_is_a_sentence(tmp_path):
