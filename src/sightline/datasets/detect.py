@@ -28,7 +28,15 @@ def detect(root: Path) -> tuple[str, str]:
 
 def detect_objects(root: Path) -> tuple[str, str]:
     """The same for folders of pictures with objects."""
-    for name, rule in (("voc", _voc_objects), ("coco", _coco_objects)):
+    rules = (
+        ("voc", _voc_objects),
+        ("yolo", _yolo_objects),
+        ("coco", _coco_objects),
+        ("cvat", _cvat),
+        ("labelme", _labelme),
+        ("instances", _instance_objects),
+    )
+    for name, rule in rules:
         if reason := rule(root):
             return name, reason
     return "", ""
@@ -46,6 +54,21 @@ def _coco_objects(root: Path) -> str:
 
     found = find_annotations(root)
     return f"{found[0][0].name} has COCO's images, annotations and categories" if found else ""
+
+
+def _instance_objects(root: Path) -> str:
+    from sightline.datasets.instances import numbers_objects
+
+    return numbers_objects(root)
+
+
+def _yolo_objects(root: Path) -> str:
+    from sightline.datasets.yolo import find_labels, find_layout
+
+    if (found := find_layout(root)) is not None:
+        return f"{found.name} names classes and folders of pictures"
+    found = find_labels(root)
+    return f"{found.name} has a class and numbers from 0 to 1 in a line, as YOLO writes objects" if found else ""
 
 
 def detect_classes(root: Path) -> tuple[str, str]:

@@ -37,6 +37,10 @@ FORMATS: dict[str, str] = {
 OBJECTS: dict[str, str] = {
     "voc": "sightline.datasets.voc_objects:read_voc_objects",
     "coco": "sightline.datasets.coco_objects:read_coco_objects",
+    "yolo": "sightline.datasets.yolo:read_yolo",
+    "labelme": "sightline.datasets.drawn_objects:read_labelme_objects",
+    "cvat": "sightline.datasets.drawn_objects:read_cvat_objects",
+    "instances": "sightline.datasets.instances:read_instance_objects",
 }
 """The formats in which pictures have objects; the same folder may also be read for its pixels."""
 
@@ -94,6 +98,8 @@ def look_into(
     kind: str = "pixels",
 ) -> Survey:
     """What a reader finds in a folder, faults included; `open_dataset` and `check` begin here."""
+    if kind not in KINDS:
+        raise UsageError(f"kind '{kind}' is unknown; choose from {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
     known = KINDS[kind]
     root, name, why = _place(Path(path), format, kind)
     asked = Asked(_names(classes), asked_colours(colours), seed)
@@ -150,8 +156,9 @@ def _unknown(path: Path, kind: str) -> str:
     what = "is empty" if path.is_dir() and not any(path.iterdir()) else "is in no format that can be recognised"
     if kind == "objects":
         return (
-            f"{path} {what} as objects; expected VOC's JPEGImages/ and Annotations/ with an .xml a picture, or COCO's "
-            "annotations/instances_*.json"
+            f"{path} {what} as objects; expected VOC's JPEGImages/ and Annotations/ with an .xml a picture, COCO's "
+            "annotations/instances_*.json, YOLO's data.yaml or images/ and labels/ with a .txt a picture, LabelMe's JSON "
+            "a picture, CVAT's annotations.xml, or images/ beside masks/ that number their objects (format=instances)"
         )
     if kind in ("classes", "clips"):
         word = "pictures" if kind == "classes" else "videos"

@@ -73,6 +73,12 @@ def find_table(root: Path) -> Path | None:
 
 def read_table(root: Path, asked: Asked) -> Survey:
     """The pictures a CSV lists, with its splits and groups."""
+    survey, matched = listed_pairs(root)
+    return from_pairs(survey, matched, asked)
+
+
+def listed_pairs(root: Path) -> tuple[Survey, list[Pair]]:
+    """The pictures and masks a CSV lists, and a survey with the faults of its rows."""
     path = find_table(root)
     if path is None:
         raise SightlineError(
@@ -86,8 +92,7 @@ def read_table(root: Path, asked: Asked) -> Survey:
         )
     survey = Survey(path.parent, "table", notes=[f"pictures, splits and groups as {path.name} lists them"])
     finder = Finder(path)
-    matched = [pair for row in table.rows if (pair := _pair(table, row, finder, survey)) is not None]
-    return from_pairs(survey, matched, asked)
+    return survey, [pair for row in table.rows if (pair := _pair(table, row, finder, survey)) is not None]
 
 
 class Finder:
