@@ -359,5 +359,5 @@ def samples() -> Iterator[Row]:
         names=("Samples, 60 pictures", "Dataset with transforms.v2"),
         difference="same sizes and types; the randomness differs",
         bar="1.2",
-        repeats=3,
+        repeats=7,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,13 @@ def size_of(record: PixelRecord) -> tuple[int, ...]:
     return image_size(record.image.path, page=record.image.page)
 
 
-def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_labels_of(
+    record: PixelRecord, num_classes: int, *, size: tuple[int, ...] | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """The class of every pixel of a record, `(H, W)` uint8: 0..num_classes-1 (one class: 0 and 1), 255 = never scored.
 
     Where a GeoTIFF has no data nothing is scored. Multi-label records (`MaskStack`) give `(num_classes, H, W)` of 0
-    and 1, volumes `(D, H, W)`.
+    and 1, volumes `(D, H, W)`. size: the picture's (H, W), where it is known already; else its header is read.
 
     Raises `SightlineError`, naming the file, when the record has no labels, the mask is unreadable or not of the
     picture's size, or a value stands for no class.
@@ -50,7 +53,7 @@ def read_labels_of(record: PixelRecord, num_classes: int, *, max_pixels: int = M
     labels = record.labels
     if labels is None:
         raise SightlineError(f"{record.image.path} has no labels; use a split that has masks")
-    size = image_size(record.image.path, page=record.image.page)
+    size = size_of(record) if size is None else (size[0], size[1])
     if isinstance(labels, Polygons):
         _check_size(labels.source, labels.size, record.image, size)
         return _check_classes(paint(labels), labels.source, num_classes)
@@ -112,7 +115,7 @@ def _painted(mask: MaskFile, max_pixels: int) -> np.ndarray:
 
 def _translate(values: np.ndarray, table: Mapping[int, int], path: Path) -> NDArray[np.uint8]:
     if values.dtype == np.uint8:  # the usual case: ten times faster than an index, 254 marks what is not in the table
-        swapped = values.tobytes().translate(bytes(table.get(value, 254) for value in range(256)))
+        swapped = values.tobytes().translate(_byte_table(tuple(table.items())))
         if b"\xfe" not in swapped:
             return np.frombuffer(bytearray(swapped), np.uint8).reshape(values.shape)
     ids = np.full(65_536, 254, np.uint8)  # 254 cannot be meant: it is looked up only where `known` is true
@@ -127,8 +130,15 @@ def _translate(values: np.ndarray, table: Mapping[int, int], path: Path) -> NDAr
     return ids[values]
 
 
+@lru_cache(maxsize=8)
+def _byte_table(table: tuple[tuple[int, int], ...]) -> bytes:
+    return bytes(dict(table).get(value, 254) for value in range(256))
+
+
 def _check_classes(ids: np.ndarray, path: Path, num_classes: int) -> NDArray[np.uint8]:
     top = max(num_classes, 2)
+    if ids.dtype == np.uint8 and (ids + np.uint8(1)).max(initial=0) <= top:  # 255 + 1 is 0: one look at usual labels
+        return ids
     bad = (ids != IGNORE) & ((ids < 0) | (ids >= top))
     if bad.any():
         raise _unknown_value(ids, bad, path, f"0 to {top - 1}, or 255 for pixels that are never scored")

@@ -66,8 +66,15 @@ def _nearest(x: Tensor, size: list[int], *, exact: bool) -> Tensor:
     for axis, (n, m) in enumerate(zip(x.shape[2:], size), start=2):  # interpolate knows few integer types
         i = torch.arange(m, device=x.device)
         source = (2 * i + 1) * n // (2 * m) if exact else i * n // m
-        x = x.index_select(axis, source)
+        x = select(x, axis, source)
     return x
+
+
+def select(x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """`x.index_select(axis, index)`; bytes in the computer's memory are fetched by NumPy, three times as fast."""
+    if x.dtype == torch.uint8 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return torch.from_numpy(x.numpy().take(index.numpy(), axis))
+    return x.index_select(axis, index)
 
 
 def pad_to_multiple(

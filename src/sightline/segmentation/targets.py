@@ -173,7 +173,7 @@ class Samples(torch.utils.data.Dataset):
             return self._kept[index]
         record = self.records[index]
         picture = read_picture(record)
-        labels = torch.from_numpy(self._labels(record))
+        labels = torch.from_numpy(self._labels(record, picture.shape[:2]))
         image = match_channels(intensity(picture, self.preprocess.intensity), self.preprocess.channels)
         height, width = labels.shape[-2:]
         size = target_size((height, width), self.preprocess.resize)
@@ -185,9 +185,9 @@ class Samples(torch.utils.data.Dataset):
             self._kept[index] = (image, labels)
         return image, labels
 
-    def _labels(self, record: PixelRecord) -> NDArray[np.uint8]:
+    def _labels(self, record: PixelRecord, size: tuple[int, ...]) -> NDArray[np.uint8]:
         """The labels; with border weights, objects that touch are told apart by a gap, as those weights expect."""
-        labels = read_labels_of(record, self.num_classes)
+        labels = read_labels_of(record, self.num_classes, size=size)
         if self.augment is not None and self.augment.border_weight:
             objects = read_instances_of(record)
             return labels if objects is None else apart(labels, objects)
