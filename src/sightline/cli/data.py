@@ -16,6 +16,7 @@ Classes = Annotated[str | None, Parameter(help="names in the order of their ids,
 Colours = Annotated[Path | None, Parameter(help="for masks painted in colours: a CSV with name, r, g, b")]
 Splits = Annotated[Path | None, Parameter(help="a JSON file: {split: [keys]}")]
 Val = Annotated[str, Parameter(help="where the data has no val split: a share, a count, last(4) or first(4)")]
+Kind = Annotated[str | None, Parameter(help="pixels or objects, for folders that can be read as either")]
 Seed = Annotated[int, Parameter(help="of that split")]
 
 
@@ -33,6 +34,7 @@ def info(
     splits: Splits = None,
     val: Val = "0.2",
     seed: Seed = 0,
+    kind: Kind = None,
     limit: Annotated[int, Parameter(help="count pixels of this many pictures at most")] = 200,
     json: Json = False,
 ) -> None:
@@ -41,7 +43,15 @@ def info(
 
     answer(
         lambda: verbs.info(
-            data, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed, limit=limit
+            data,
+            format=format,
+            classes=classes,
+            colours=colours,
+            splits=splits,
+            val=val,
+            seed=seed,
+            limit=limit,
+            kind=kind,
         ),
         as_json=json,
         to_json=_plain,
@@ -59,6 +69,7 @@ def check(
     splits: Splits = None,
     val: Val = "0.2",
     seed: Seed = 0,
+    kind: Kind = None,
     json: Json = False,
 ) -> int:
     """Find every fault of a data set in one pass; the exit code is 1 when there are errors."""
@@ -68,7 +79,7 @@ def check(
         with Ticker() as tick:
             return verbs.check(
                 data, out=out, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed,
-                progress=lambda done, total: tick(f"{done}/{total} pictures checked"),
+                kind=kind, progress=lambda done, total: tick(f"{done}/{total} pictures checked"),
             )  # fmt: skip
 
     return 1 if answer(work, as_json=json, to_json=_plain).errors else 0
@@ -79,13 +90,14 @@ def convert(
     data: str,
     out: str,
     *,
-    to: Annotated[str, Parameter(help="pairs, voc or coco")] = "pairs",
+    to: Annotated[str, Parameter(help="pairs, voc or coco; objects: voc, coco or yolo")] = "pairs",
     format: Format = None,
     classes: Classes = None,
     colours: Colours = None,
     splits: Splits = None,
     val: Val = "0.2",
     seed: Seed = 0,
+    kind: Kind = None,
     json: Json = False,
 ) -> None:
     """Write a data set to a new folder in another format; colour tables turn painted masks into ids."""
@@ -93,7 +105,16 @@ def convert(
 
     answer(
         lambda: verbs.convert(
-            data, out, to=to, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed
+            data,
+            out,
+            to=to,
+            format=format,
+            classes=classes,
+            colours=colours,
+            splits=splits,
+            val=val,
+            seed=seed,
+            kind=kind,
         ),
         as_json=json,
         to_json=_plain,

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from sightline.datasets.detect import detect, detect_classes, detect_clips
+from sightline.datasets.detect import detect, detect_classes, detect_clips, detect_objects
 from sightline.datasets.open import KINDS, Colours, Splits, look_into, with_splits
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
-from sightline.datasets.records import ClassRecord, DataSet, MaskFile, PixelRecord
+from sightline.datasets.records import ClassRecord, DataSet, MaskFile, ObjectRecord, PixelRecord
 from sightline.datasets.splits import Val
-from sightline.datasets.survey import Fault
+from sightline.datasets.survey import Fault, Survey
+from sightline.datasets.things import fault_of
 from sightline.errors import SightlineError
 from sightline.files import write_text
-from sightline.media.image import read_image
+from sightline.media.image import image_size, read_image
 from sightline.media.video import read_video
 
 
@@ -31,9 +32,10 @@ class Faults:
     root: Path
     format: str
     pictures: int  # decoded in full
-    labelled: int  # label maps read in full
+    labelled: int  # label maps read in full, or lists of objects
     faults: tuple[Fault, ...]
     notes: tuple[str, ...] = ()
+    objects: int | None = None  # boxes looked at; None: the data set has none
 
     @property
     def errors(self) -> tuple[Fault, ...]:
@@ -49,7 +51,8 @@ class Faults:
         """A line a fault and a line of counts."""
         lines = [f"{f.severity}: {f.sentence}" for f in (*self.errors, *self.warnings)]
         number = f"{len(self.errors)} errors, {len(self.warnings)} warnings"
-        return "\n".join([*lines, f"{self.pictures} pictures and {self.labelled} label maps checked: {number}"])
+        what = f"{self.labelled} label maps" if self.objects is None else f"{self.objects} objects"
+        return "\n".join([*lines, f"{self.pictures} pictures and {what} checked: {number}"])
 
     def as_json(self) -> dict[str, Any]:
         """The same as values that JSON can hold."""
@@ -58,6 +61,7 @@ class Faults:
             "format": self.format,
             "pictures": self.pictures,
             "labelled": self.labelled,
+            **({} if self.objects is None else {"objects": self.objects}),
             "errors": len(self.errors),
             "warnings": len(self.warnings),
             "faults": [{"severity": f.severity, "path": str(f.path), "sentence": f.sentence} for f in self.faults],
@@ -79,22 +83,32 @@ def check(
     splits: Splits = None,
     val: Val = 0.2,
     seed: int = 0,
+    kind: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Faults:
     """All faults of a data set or a folder: what cannot be read, matched, mapped to classes, or stands there twice.
 
-    The options are those of `open_dataset`, for a folder. progress: called with (done, all) after each picture.
+    The options are those of `open_dataset`, for a folder. kind: `pixels`, `objects`, `classes` or `clips`; None: what
+    the folder is recognised as; where the same annotations hold pixels and objects (COCO, LabelMe, CVAT, VOC) both are
+    checked. progress: called with (done, all) after each picture.
     Never raises for what is in the files; a folder that cannot be understood at all is one fault.
     """
     found: list[Fault] = []
+    boxes = 0
     if not isinstance(data, DataSet):
         root = Path(data)
         try:
-            kind = kind_of(root, format)
+            both = kind is None and in_both(root, format)
+            kind = kind or kind_of(root, format)
             survey = look_into(root, format=format, classes=classes, colours=colours, seed=seed, kind=kind)
+            found += survey.faults
+            if both:
+                known = {fault.sentence for fault in found}
+                survey_of_boxes = look_into(root, format=format, classes=classes, seed=seed, kind="objects")
+                more, boxes = faults_of_boxes(survey_of_boxes)
+                found += [fault for fault in more if fault.sentence not in known]
         except SightlineError as error:
-            return Faults(root, format or "", 0, 0, (Fault("error", root, str(error)),))
-        found += survey.faults
+            return Faults(root, format or "", 0, 0, (*found, Fault("error", root, str(error))))
         try:
             data = with_splits(survey, splits=splits, val=val, seed=seed)
         except SightlineError as error:
@@ -106,18 +120,62 @@ def check(
         if progress is not None:
             progress(done, len(data.records))
     faults = (*found, *examined.faults, *examined.duplicates(), *examined.empty())
-    return Faults(data.root, data.format, examined.pictures, examined.labelled, faults, data.notes)
+    objects = examined.objects if any(isinstance(r, ObjectRecord) for r in data.records) else boxes or None
+    return Faults(data.root, data.format, examined.pictures, examined.labelled, faults, data.notes, objects)
 
 
 def kind_of(root: Path, format: str | None) -> str:
-    """What a folder holds: the kind of the format that was named, or what is recognised, pixels before classes."""
+    """What a folder holds: the kind of the format that was named, or what is recognised, pixels before objects."""
     if format is not None:
-        return next((kind for kind, formats in KINDS.items() if format in formats), "pixels")
-    if root.is_dir() and detect(root)[0] in ("", "table"):  # videos by class may have an index.csv beside them
+        kinds = [kind for kind, formats in KINDS.items() if format in formats]
+        if "pixels" in kinds and "objects" in kinds and detect(root)[0] != format:
+            return "objects" if detect_objects(root)[0] == format else "pixels"
+        return kinds[0] if kinds else "pixels"
+    pixels = detect(root)[0]
+    if pixels in ("", "pairs") and detect_objects(root)[0] in ("voc", "yolo"):  # texts beside pictures are no masks
+        return "objects"
+    if root.is_dir() and pixels in ("", "table"):  # videos by class may have an index.csv beside them
         if detect_clips(root)[0]:
             return "clips"
-        return "classes" if not detect(root)[0] and detect_classes(root)[0] else "pixels"
+        return "classes" if not pixels and detect_classes(root)[0] else "pixels"
     return "pixels"
+
+
+def in_both(root: Path, format: str | None) -> bool:
+    """Whether the annotations that are read for pixels hold objects too."""
+    name = format or detect(root)[0]
+    return name in ("coco", "labelme", "cvat", "voc") and detect(root)[0] == name == detect_objects(root)[0]
+
+
+def faults_of_boxes(survey: Survey) -> tuple[list[Fault], int]:
+    """What is wrong with the objects of a survey, no pictures decoded, and how many there are."""
+    faults, count = list(survey.faults), 0
+    for record in survey.records:
+        try:
+            size = image_size(record.image.path, page=record.image.page)
+        except SightlineError:
+            continue  # the picture's own fault, found when it is decoded
+        count += len(record.labels or ())
+        faults += bad_boxes(record, size, len(survey.classes))
+    return faults, count
+
+
+def bad_boxes(record: ObjectRecord, size: tuple[int, int], classes: int) -> list[Fault]:
+    """Boxes nothing can learn from, as errors, and objects that stand there twice, as warnings."""
+    found: list[Fault] = []
+    source = record.source or record.image.path
+    seen: dict[tuple[Any, ...], int] = {}
+    for thing in record.labels or ():
+        where = f"{source}: object {thing.place} of {record.key}"
+        if fault := fault_of(thing, size, classes):
+            found.append(Fault("error", source, f"{where} {fault}; correct or remove it"))
+            continue
+        first = seen.setdefault((thing.label, thing.crowd, thing.box), thing.place)
+        if first != thing.place:
+            found.append(
+                Fault("warning", source, f"{where} has the class and box of object {first}; remove one of them")
+            )
+    return found
 
 
 class Examined:
@@ -126,21 +184,27 @@ class Examined:
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.faults: list[Fault] = []
-        self.pictures = self.labelled = 0
+        self.pictures = self.labelled = self.objects = 0
         self.without: list[Path] = []  # pictures whose labels are nothing but class 0 and pixels that are not scored
-        self.by_pixels: defaultdict[bytes, list[PixelRecord | ClassRecord]] = defaultdict(list)
+        self.by_pixels: defaultdict[bytes, list[PixelRecord | ObjectRecord | ClassRecord]] = defaultdict(list)
+        self.lists = False  # objects, not maps
 
-    def record(self, record: PixelRecord | ClassRecord) -> None:
+    def record(self, record: PixelRecord | ObjectRecord | ClassRecord) -> None:
         """Decode one picture and its labels, or every frame of one video."""
         if isinstance(record, ClassRecord):
             self._of_class(record)
             return
+        size = None
         try:
-            self.by_pixels[fingerprint(read_picture(record))].append(record)
+            picture = read_picture(record)
+            size = (picture.shape[0], picture.shape[1])
+            self.by_pixels[fingerprint(picture)].append(record)
             self.pictures += 1
         except SightlineError as error:
             self.faults.append(Fault("error", record.image.path, str(error)))
-        if record.labels is not None:
+        if isinstance(record, ObjectRecord):
+            self._of_objects(record, size)
+        elif record.labels is not None:
             self._labels(record, record.labels.path if isinstance(record.labels, MaskFile) else record.labels.source)
 
     def _of_class(self, record: ClassRecord) -> None:
@@ -156,6 +220,16 @@ class Examined:
             self.labelled += record.labels is not None
         except SightlineError as error:
             self.faults.append(Fault("error", record.image.path, str(error)))
+
+    def _of_objects(self, record: ObjectRecord, size: tuple[int, int] | None) -> None:
+        self.lists = True
+        if size is None or record.labels is None:
+            return
+        self.objects += len(record.labels)
+        self.labelled += 1
+        self.faults += bad_boxes(record, size, self.classes)
+        if not record.labels:
+            self.without.append(record.image.path)
 
     def _labels(self, record: PixelRecord, path: Path) -> None:
         try:
@@ -194,6 +268,8 @@ class Examined:
             return []
         count, share = len(self.without), len(self.without) / max(self.labelled, 1)
         what = f"{count} of {self.labelled} label maps ({share:.0%}) hold no class above 0"
+        if self.lists:
+            what = f"{count} of {self.labelled} pictures ({share:.0%}) have no object"
         sentence = f"{what}, the first is of {self.without[0]}; remove them if they were never labelled"
         return [Fault("warning", self.without[0], sentence)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,21 @@ def read_coco_objects(root: Path, asked: Asked) -> Survey:
     survey.notes += names.notes
     ids = {k: names.number(v, found[0][0], 0) for k, v in categories.items()}
     survey.facts["categories"] = {str(k): number for k, number in ids.items()}  # what results files call the classes
+    survey.facts |= joints_of([row for _, _, content in contents for row in content["categories"]])
     for path, split, content in contents:
         _records(survey, path, split, content, ids)
     return survey
+
+
+def joints_of(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The names of the joints and which of them a skeleton joins (counted from 0), as the first category has them."""
+    for row in categories:
+        names, joined = row.get("keypoints"), row.get("skeleton")
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            pairs = joined if isinstance(joined, list) else []
+            whole = [p for p in pairs if isinstance(p, list) and len(p) == 2 and all(isinstance(n, int) for n in p)]
+            return {"joints": names, "skeleton": [[a - 1, b - 1] for a, b in whole]}
+    return {}
 
 
 def _records(survey: Survey, path: Path, split: str, content: dict[str, Any], ids: Mapping[Any, int]) -> None:
@@ -60,6 +72,7 @@ def _records(survey: Survey, path: Path, split: str, content: dict[str, Any], id
         if isinstance(row.get("image_id"), (int, str)):
             objects[row["image_id"]].append((place, row))
     finder = Finder(survey.root, path)
+    _check_ids(survey, path, content)
     for row in content["images"]:
         try:
             number = row.get("id")
@@ -73,6 +86,23 @@ def _records(survey: Survey, path: Path, split: str, content: dict[str, Any], id
             survey.error(path, str(error))
     for number in list(objects)[:20]:
         survey.error(path, f"{path}: annotations of the picture id {shown(number)}, which images does not list; add it")
+
+
+def _check_ids(survey: Survey, path: Path, content: dict[str, Any]) -> None:
+    """Annotations' ids: evaluators take 0 for "not found", and of two with one id they see the last alone."""
+    seen: dict[tuple[str, Any], int] = {}
+    for part, what in (("images", "picture"), ("annotations", "annotation")):
+        for place, row in enumerate(content[part]):
+            number = row.get("id")
+            if isinstance(number, bool) or not isinstance(number, (int, str)):
+                continue
+            first = seen.setdefault((part, number), place)
+            if first != place:
+                survey.error(
+                    path, f"{path}: {what} {place} has the id {shown(number)} of {what} {first}; number it anew"
+                )
+            elif part == "annotations" and number == 0:
+                survey.error(path, f"{path}: annotation {place} has the id 0, which means not found; begin with 1")
 
 
 def _thing(row: dict[str, Any], place: int, ids: Mapping[Any, int], path: Path, size: tuple[int, int]) -> Thing:

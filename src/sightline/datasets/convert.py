@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.datasets import convert_objects
 from sightline.datasets.paint import text_of
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
-from sightline.datasets.records import DataSet, PixelRecord, VolumeRecord
+from sightline.datasets.records import ClassRecord, DataSet, ObjectRecord, PixelRecord, VolumeRecord
 from sightline.datasets.shapes import BACKGROUND
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_text
@@ -57,7 +58,7 @@ class Converted:
 class Item:
     """A record under its new, unique name."""
 
-    record: PixelRecord
+    record: PixelRecord | ObjectRecord
     name: str
 
 
@@ -66,12 +67,23 @@ def convert(data: DataSet, out: str | Path, *, to: str = "pairs") -> Converted:
 
     to: `pairs` (images/SPLIT, labels/SPLIT as palette PNG, classes.txt, index.csv), `voc` (JPEGImages,
         SegmentationClass, ImageSets, class_names.txt) or `coco` (images/SPLIT, annotations/instances_SPLIT.json).
+        Objects: `coco`, `voc` (JPEGImages, Annotations, ImageSets/Main) or `yolo` (images/SPLIT, labels/SPLIT,
+        data.yaml).
     Picture files are copied as they are; pages of stacks become files of their own. The folder appears when all of it
     is written; an existing one that is not empty is refused. Raises `SightlineError` at the first unreadable file.
     """
     out = Path(out)
-    if to not in LAYOUTS:
-        raise UsageError(f"cannot convert to '{to}'; expected one of {', '.join(LAYOUTS)}.{did_you_mean(to, LAYOUTS)}")
+    objects = any(isinstance(record, ObjectRecord) for record in data.records)
+    known = convert_objects.LAYOUTS if objects else LAYOUTS
+    if to not in known:
+        what = "objects" if objects else "label maps"
+        raise UsageError(
+            f"cannot convert {what} to '{to}'; expected one of {', '.join(known)}.{did_you_mean(to, known)}"
+        )
+    if any(isinstance(record, ClassRecord) for record in data.records):
+        raise UsageError(
+            f"{data.root} holds classes of whole files, which are not converted; train on them as they are"
+        )
     if any(isinstance(record, VolumeRecord) for record in data.records):
         raise UsageError(f"{data.root} holds volumes, which are not converted; train on them as they are")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -83,7 +95,10 @@ def convert(data: DataSet, out: str | Path, *, to: str = "pairs") -> Converted:
     except OSError as error:
         raise SightlineError(f"cannot write {out}: {error.strerror}; choose a folder that can be written") from error
     try:
-        notes = LAYOUTS[to](data, items, partial)
+        if objects:
+            notes = convert_objects.LAYOUTS[to](data, items, partial, _picture)
+        else:
+            notes = LAYOUTS[to](data, items, partial)
         partial.chmod(0o777 & ~_umask())
         if out.exists():
             out.rmdir()
@@ -104,7 +119,7 @@ def _umask() -> int:
     return mask
 
 
-def _named(records: Sequence[PixelRecord]) -> list[Item]:
+def _named(records: Sequence[PixelRecord | ObjectRecord]) -> list[Item]:
     """Names without suffix: the stems where they are unique, else the whole keys."""
     keys = [r.key.partition("#") for r in records]
     stems = [PurePosixPath(path).stem + (f"_{int(page):04d}" if page else "") for path, _, page in keys]
@@ -128,6 +143,7 @@ def _picture(item: Item, folder: Path) -> Path:
 
 
 def _labels(item: Item, data: DataSet) -> NDArray[np.uint8]:
+    assert isinstance(item.record, PixelRecord)
     return read_labels_of(item.record, len(data.classes))
 
 

@@ -68,16 +68,11 @@ def _refuse(path: Path) -> None:
 
 def read_cvat(root: Path, asked: Asked) -> Survey:
     """The pictures a CVAT export lists, with their shapes painted as classes."""
-    found = find_annotations(root)
-    if not found:
-        raise SightlineError(f"{root} has no CVAT export; expected annotations.xml of 'CVAT for images 1.1'")
     home = home_of(root) if root.is_file() else root
     survey = Survey(home, "cvat")
-    trees = [(path, read_xml(path)) for path in found]
-    declared = [n.text.strip() for _, tree in trees for n in tree.iterfind(".//labels/label/name") if n.text]
-    met = sorted({s.get("label", "") for _, tree in trees for i in tree.iterfind("image") for s in i} - {""})
-    names = Names(asked, dict.fromkeys(declared or met))
-    check_names(list(names.ids), found[0])
+    trees = trees_in(root)
+    names = Names(asked, labels_in(trees))
+    check_names(list(names.ids), trees[0][0])
     survey.classes = names.classes
     survey.notes += names.notes
     for path, tree in trees:
@@ -89,13 +84,42 @@ def read_cvat(root: Path, asked: Asked) -> Survey:
     return survey
 
 
-def _record(image: ElementTree.Element, path: Path, names: Names, root: Path) -> PixelRecord:
-    size = size_of(_whole(image, "height", path), _whole(image, "width", path), path)
+def trees_in(root: Path) -> list[tuple[Path, ElementTree.Element]]:
+    """The CVAT files of a folder, read."""
+    found = find_annotations(root)
+    if not found:
+        raise SightlineError(f"{root} has no CVAT export; expected annotations.xml of 'CVAT for images 1.1'")
+    trees = [(path, read_xml(path)) for path in found]
+    for path, tree in trees:
+        if tree.find("image") is None and tree.find("track") is not None:
+            raise SightlineError(f"{path} is 'CVAT for video', expected <image> elements; export 'CVAT for images 1.1'")
+    return trees
+
+
+def labels_in(trees: list[tuple[Path, ElementTree.Element]]) -> list[str]:
+    """The labels that the job declares, else all that shapes have."""
+    declared = [n.text.strip() for _, tree in trees for n in tree.iterfind(".//labels/label/name") if n.text]
+    met = sorted({s.get("label", "") for _, tree in trees for i in tree.iterfind("image") for s in i} - {""})
+    return list(dict.fromkeys(declared or met))
+
+
+def opened(image: ElementTree.Element, path: Path, root: Path) -> tuple[Path, tuple[int, int], str]:
+    """The file, size and split of one `<image>`."""
+    size = size_of(whole(image, "height", path), whole(image, "width", path), path)
     file = _find(image.get("name", ""), image.get("subset", ""), path, root)
+    return file, size, split_name(image.get("subset", ""))
+
+
+def shapes_of(image: ElementTree.Element, path: Path) -> list[ElementTree.Element]:
+    """The shapes with an area, lowest first."""
     shapes = [s for s in image if s.tag not in _AREALESS]
-    order = sorted(range(len(shapes)), key=lambda i: (_whole(shapes[i], "z_order", path, 0), i))
-    painted = tuple((names.number(shapes[i].get("label"), path), _points(shapes[i], path, size)) for i in order)
-    split = split_name(image.get("subset", ""))
+    order = sorted(range(len(shapes)), key=lambda i: (whole(shapes[i], "z_order", path, 0), i))
+    return [shapes[i] for i in order]
+
+
+def _record(image: ElementTree.Element, path: Path, names: Names, root: Path) -> PixelRecord:
+    file, size, split = opened(image, path, root)
+    painted = tuple((names.number(s.get("label"), path), outline_of(s, path, size)) for s in shapes_of(image, path))
     return PixelRecord(key_of(file, root), Picture(file), Polygons(painted, size, path), split=split)
 
 
@@ -109,7 +133,8 @@ def _find(name: str, subset: str, path: Path, root: Path) -> Path:
     raise SightlineError(f"{path}: the picture {shown(name)} is not below {root}; add it in images/")
 
 
-def _whole(element: ElementTree.Element, name: str, path: Path, default: int | None = None) -> int:
+def whole(element: ElementTree.Element, name: str, path: Path, default: int | None = None) -> int:
+    """A whole number among the attributes."""
     text = element.get(name)
     if text is None and default is not None:
         return default
@@ -118,7 +143,8 @@ def _whole(element: ElementTree.Element, name: str, path: Path, default: int | N
     return int(text)
 
 
-def _number(element: ElementTree.Element, name: str, path: Path) -> float:
+def number(element: ElementTree.Element, name: str, path: Path) -> float:
+    """A number among the attributes."""
     try:
         return float(element.get(name, ""))
     except ValueError:
@@ -127,7 +153,8 @@ def _number(element: ElementTree.Element, name: str, path: Path) -> float:
         ) from None
 
 
-def _points(shape: ElementTree.Element, path: Path, size: tuple[int, int]) -> np.ndarray | Runs:
+def outline_of(shape: ElementTree.Element, path: Path, size: tuple[int, int]) -> np.ndarray | Runs:
+    """A shape as a polygon `(N, 2)` or runs."""
     if shape.tag == "polygon":
         pairs = [pair.split(",") for pair in shape.get("points", "").split(";") if pair]
         points = points_of(pairs if all(len(p) == 2 for p in pairs) else "points", path, size)
@@ -137,9 +164,9 @@ def _points(shape: ElementTree.Element, path: Path, size: tuple[int, int]) -> np
     if shape.tag == "box":
         if shape.get("rotation") not in (None, "0", "0.0", "0.00"):
             raise SightlineError(f"{path}: a rotated box cannot be painted; convert it to a polygon in CVAT")
-        return points_of(rectangle(*(_number(shape, n, path) for n in ("xtl", "ytl", "xbr", "ybr"))), path, size)
+        return points_of(rectangle(*(number(shape, n, path) for n in ("xtl", "ytl", "xbr", "ybr"))), path, size)
     if shape.tag == "ellipse":
-        return points_of(ellipse(*(_number(shape, n, path) for n in ("cx", "cy", "rx", "ry"))), path, size)
+        return points_of(ellipse(*(number(shape, n, path) for n in ("cx", "cy", "rx", "ry"))), path, size)
     if shape.tag == "mask":
         return _runs(shape, path, size)
     raise SightlineError(
@@ -148,7 +175,7 @@ def _points(shape: ElementTree.Element, path: Path, size: tuple[int, int]) -> np
 
 
 def _runs(shape: ElementTree.Element, path: Path, size: tuple[int, int]) -> Runs:
-    left, top, width, height = (_whole(shape, n, path) for n in ("left", "top", "width", "height"))
+    left, top, width, height = (whole(shape, n, path) for n in ("left", "top", "width", "height"))
     words = shape.get("rle", "").replace(" ", "").split(",")
     if not all(w.isdecimal() and len(w) < 10 for w in words):
         raise SightlineError(

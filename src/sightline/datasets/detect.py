@@ -13,6 +13,7 @@ from sightline.datasets.multilabel import homes
 from sightline.datasets.pairs import MULTIPAGE, branches
 from sightline.datasets.table import find_table
 from sightline.datasets.volumes import volume_branches, volumes_in
+from sightline.media.frame_folders import is_frame_folder
 from sightline.media.image import is_image
 from sightline.media.video import is_video
 from sightline.media.volume import is_volume
@@ -80,9 +81,30 @@ def detect_classes(root: Path) -> tuple[str, str]:
 
 
 def detect_clips(root: Path) -> tuple[str, str]:
-    """The same for videos with a class each."""
-    found = class_folders(root, is_video)
-    return ("clips_by_class", f"it holds a folder of videos for each of {len(found)} classes") if found else ("", "")
+    """The same for videos, and volumes, with a class each."""
+    from sightline.datasets import brains, clip_lists
+
+    lists = (
+        ("kinetics", clip_lists.kinetics_files, "lists youtube_id and label, as Kinetics does"),
+        ("something", lambda r: clip_lists.something_files(r)[0], "is a list of Something-Something"),
+        ("sports1m", clip_lists.sports1m_files, "stands beside partitions of Sports-1M"),
+    )
+    for name, find, words in lists:
+        if found := find(root):
+            return name, f"{found[0].name} {words}"
+    if found := class_folders(root, is_video):
+        return "clips_by_class", f"it holds a folder of videos for each of {len(found)} classes"
+    if found := clip_lists.list_files(root):
+        return "clip_list", f"{found[0].name} lists videos and labels"
+    if found := clip_lists.weizmann_files(root):
+        return "weizmann", f"{found[0].name} is called as Weizmann's videos"
+    if found := class_folders(root, is_frame_folder):
+        return "frames_by_class", f"it holds folders of frames in a folder for each of {len(found)} classes"
+    if found := brains.find_runs(root):
+        return "fmri_runs", f"{found[0].name} has four axes and {found[1].name} labels its volumes"
+    if found := class_folders(root, brains.is_brain):
+        return "volumes_by_class", f"it holds a folder of volumes for each of {len(found)} classes"
+    return "", ""
 
 
 def _names(root: Path) -> set[str]:

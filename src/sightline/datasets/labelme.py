@@ -7,6 +7,7 @@ import binascii
 import io
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,11 @@ def _tail(path: Path) -> bytes:
 def read_labelme(root: Path, asked: Asked) -> Survey:
     """The labelled pictures below `root`; pictures without a JSON are left out, aloud."""
     survey = Survey(root, "labelme")
-    found = find_annotations(root)
     listed, source = find_classes(root)
-    contents = {path: content for path in found if (content := _content(path, survey)) is not None}
-    if not contents and survey.faults:
-        return survey
+    contents = contents_below(root, survey)
+    names = Names(with_files(asked, listed), labels_in(contents))
     if not contents:
-        raise SightlineError(f"{root} has no LabelMe files; expected a JSON beside each picture")
-    met = sorted({s["label"] for c in contents.values() for s in c["shapes"] if isinstance(s.get("label"), str)})
-    names = Names(with_files(asked, listed), met)
+        return survey
     check_names(list(names.ids), root)
     survey.classes = names.classes
     survey.notes += [*([f"class names from {source}"] if source else []), *names.notes]
@@ -79,6 +76,20 @@ def read_labelme(root: Path, asked: Asked) -> Survey:
     if without and not survey.faults:
         survey.notes.append(f"{without} pictures without a JSON are left out")
     return survey
+
+
+def contents_below(root: Path, survey: Survey) -> dict[Path, dict[str, Any]]:
+    """LabelMe's files below `root`; none when all of them have faults, which the survey then holds."""
+    found = [root] if root.is_file() else find_annotations(root)
+    contents = {path: content for path in found if (content := _content(path, survey)) is not None}
+    if not contents and not survey.faults:
+        raise SightlineError(f"{root} has no LabelMe files; expected a JSON beside each picture")
+    return contents
+
+
+def labels_in(contents: Mapping[Path, dict[str, Any]]) -> list[str]:
+    """All labels, in order of the alphabet."""
+    return sorted({s["label"] for c in contents.values() for s in c["shapes"] if isinstance(s.get("label"), str)})
 
 
 def _content(path: Path, survey: Survey) -> dict[str, Any] | None:
@@ -98,17 +109,32 @@ def _content(path: Path, survey: Survey) -> dict[str, Any] | None:
 
 
 def _record(path: Path, content: dict[str, Any], names: Names, root: Path) -> PixelRecord:
-    image = _image(path, content, root)
+    image = image_of(path, content, root)
+    size = size_in(path, content, image)
+    shapes = []
+    for shape in content["shapes"]:
+        number = names.number(shape.get("label"), path)
+        outline = outline_of(shape, path, size)
+        if outline is not None:
+            shapes.append((number, outline))
+    split = split_of(path, root)
+    return PixelRecord(key_of(image, root), Picture(image), Polygons(tuple(shapes), size, path), split=split)
+
+
+def split_of(path: Path, root: Path) -> str:
+    """The split that a folder on the way says."""
+    return next((split_name(p) for p in path.relative_to(root).parts[:-1] if p.lower() in SPLITS), "")
+
+
+def size_in(path: Path, content: dict[str, Any], image: Path) -> tuple[int, int]:
+    """Height and width that the file says, else the picture's own."""
     if content.get("imageHeight") and content.get("imageWidth"):
-        size = size_of(content["imageHeight"], content["imageWidth"], path)
-    else:
-        size = image_size(image)
-    shapes = tuple(shape for s in content["shapes"] for shape in _shape(s, names, path, size))
-    split = next((split_name(p) for p in path.relative_to(root).parts[:-1] if p.lower() in SPLITS), "")
-    return PixelRecord(key_of(image, root), Picture(image), Polygons(shapes, size, path), split=split)
+        return size_of(content["imageHeight"], content["imageWidth"], path)
+    return image_size(image)
 
 
-def _image(path: Path, content: dict[str, Any], root: Path) -> Path:
+def image_of(path: Path, content: dict[str, Any], root: Path) -> Path:
+    """The picture that a file is about."""
     name = content.get("imagePath")
     if isinstance(name, str) and name:
         image = inside(root, path.parent, name, path)
@@ -120,12 +146,12 @@ def _image(path: Path, content: dict[str, Any], root: Path) -> Path:
     return same[0]
 
 
-def _shape(shape: dict[str, Any], names: Names, path: Path, size: tuple[int, int]) -> list[tuple[int, Any]]:
+def outline_of(shape: dict[str, Any], path: Path, size: tuple[int, int]) -> np.ndarray | Runs | None:
+    """A shape as a polygon `(N, 2)` or runs; None for lines and points, which have no area."""
     kind = shape.get("shape_type") or "polygon"
-    number = names.number(shape.get("label"), path)
     points = points_of(shape.get("points"), path, size)
     if kind in _AREALESS:
-        return []
+        return None
     need = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}.get(kind) if isinstance(kind, str) else None
     if need is None:
         raise SightlineError(
@@ -135,14 +161,13 @@ def _shape(shape: dict[str, Any], names: Names, path: Path, size: tuple[int, int
         raise SightlineError(f"{path}: a {kind} of {len(points)} points, expected {need} or more; draw it again")
     first, second = points[0], points[1]
     if kind == "mask":
-        return [(number, _runs(shape.get("mask"), first, path, size))]
-    if kind == "rectangle":
-        low, high = np.minimum(first, second), np.maximum(first, second)
-        points = points_of(rectangle(*low, *high), path, size)
+        return _runs(shape.get("mask"), first, path, size)
+    if kind == "rectangle":  # of two corners, or, as newer programs write it, of four
+        return points_of(rectangle(*points.min(axis=0), *points.max(axis=0)), path, size)
     if kind == "circle":
         radius = math.dist(first, second)
-        return [(number, np.array(ellipse(first[0], first[1], radius, radius)))]
-    return [(number, points)]
+        return np.array(ellipse(first[0], first[1], radius, radius))
+    return points
 
 
 def _runs(text: Any, corner: np.ndarray, path: Path, size: tuple[int, int]) -> Runs:

@@ -45,7 +45,17 @@ OBJECTS: dict[str, str] = {
 """The formats in which pictures have objects; the same folder may also be read for its pixels."""
 
 CLASSES: dict[str, str] = {"pictures_by_class": "sightline.datasets.by_class:read_pictures_by_class"}
-CLIPS: dict[str, str] = {"clips_by_class": "sightline.datasets.by_class:read_clips_by_class"}
+CLIPS: dict[str, str] = {
+    "clips_by_class": "sightline.datasets.by_class:read_clips_by_class",
+    "frames_by_class": "sightline.datasets.by_class:read_frames_by_class",
+    "volumes_by_class": "sightline.datasets.brains:read_volumes_by_class",
+    "fmri_runs": "sightline.datasets.brains:read_runs",
+    "kinetics": "sightline.datasets.clip_lists:read_kinetics",
+    "something": "sightline.datasets.clip_lists:read_something",
+    "sports1m": "sightline.datasets.clip_lists:read_sports1m",
+    "weizmann": "sightline.datasets.clip_lists:read_weizmann",
+    "clip_list": "sightline.datasets.clip_lists:read_clip_list",
+}
 
 KINDS: dict[str, dict[str, str]] = {"pixels": FORMATS, "objects": OBJECTS, "classes": CLASSES, "clips": CLIPS}
 """What a task learns from: a class for every pixel, a list of objects, a class for a picture, a class for a video."""
@@ -157,12 +167,14 @@ def _unknown(path: Path, kind: str) -> str:
     if kind == "objects":
         return (
             f"{path} {what} as objects; expected VOC's JPEGImages/ and Annotations/ with an .xml a picture, COCO's "
-            "annotations/instances_*.json, YOLO's data.yaml or images/ and labels/ with a .txt a picture, LabelMe's JSON "
-            "a picture, CVAT's annotations.xml, or images/ beside masks/ that number their objects (format=instances)"
+            "annotations/instances_*.json, YOLO's data.yaml or images/ and labels/ with a .txt a picture, LabelMe's "
+            "JSON a picture, CVAT's annotations.xml, or images/ beside masks/ that number their objects "
+            "(format=instances)"
         )
     if kind in ("classes", "clips"):
         word = "pictures" if kind == "classes" else "videos"
-        return f"{path} {what} as {word} by class; expected a folder of {word} for each class, two or more"
+        more = "" if kind == "classes" else ", or a list of them (Kinetics, Something-Something, `path label` lines)"
+        return f"{path} {what} as {word} by class; expected a folder of {word} for each class, two or more{more}"
     return (
         f"{path} {what}; expected images/ and masks/ with the same file names, name.jpg with name_mask.png, an "
         "index.csv, COCO, CVAT or LabelMe annotations, VOC, Cityscapes, ADE20K or CamVid"

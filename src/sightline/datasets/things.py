@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sightline.datasets.folders import shown
-from sightline.datasets.records import ObjectRecord, Thing
+from sightline.datasets.paint import inside_of
+from sightline.datasets.records import ObjectRecord, Runs, Thing
 from sightline.datasets.survey import Asked
 from sightline.errors import SightlineError, did_you_mean
 
@@ -61,3 +66,46 @@ def things_of(record: ObjectRecord, num_classes: int, size: tuple[int, int]) -> 
             source = record.source or record.image.path
             raise SightlineError(f"{source}: object {thing.place} of {record.key} {fault}; correct or remove it")
     return record.labels
+
+
+Box = tuple[float, float, float, float]
+
+
+def extent(parts: Sequence[Any]) -> Box:
+    """The box around polygons `(N, 2)` and `Runs`; without any pixel it has no area."""
+    boxes = [_of_runs(part) if isinstance(part, Runs) else _of_ring(part) for part in parts if len(_content(part))]
+    if not boxes:
+        return 0.0, 0.0, 0.0, 0.0
+    low, high = np.array(boxes)[:, :2].min(axis=0), np.array(boxes)[:, 2:].max(axis=0)
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _content(part: Any) -> Sequence[Any]:
+    return part.counts[1::2] if isinstance(part, Runs) else part
+
+
+def _of_ring(ring: np.ndarray) -> list[float]:
+    return [*ring.min(axis=0), *ring.max(axis=0)]
+
+
+def _of_runs(runs: Runs) -> list[float]:
+    seen = inside_of(runs.counts, runs.size, by_rows=runs.by_rows)
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if not len(rows):
+        return [0.0, 0.0, 0.0, 0.0]
+    top, left = runs.at
+    return [columns[0] + left, rows[0] + top, columns[-1] + left + 1.0, rows[-1] + top + 1.0]
+
+
+def joined(shapes: Iterable[tuple[Any, Thing]]) -> tuple[Thing, ...]:
+    """Shapes `(group, thing)` of one class and one group (not None) are parts of one object, as LabelMe means it."""
+    found: dict[Any, Thing] = {}
+    for order, (group, thing) in enumerate(shapes):
+        key = ("alone", order) if group is None else ("group", thing.label, thing.crowd, shown(group))
+        if key in found:
+            first = found[key]
+            box = extent([np.array(t.box).reshape(2, 2) for t in (first, thing)])
+            mask = [*(first.mask or ()), *(thing.mask or ())] or None
+            thing = replace(first, box=box, mask=mask)
+        found[key] = thing
+    return tuple(found.values())

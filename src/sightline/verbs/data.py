@@ -50,10 +50,21 @@ class Info:
         ]
         if s.object_size is not None:
             lines.append(f"objects   about {s.object_size:.0f} pixels across (square root of the mean area)")
+        if s.sides:
+            low, middle, high = s.sides[0], statistics.median(s.sides), s.sides[-1]
+            lines.append(
+                f"objects   {len(s.sides)} in the pictures looked at, at most {s.most_objects} in one; "
+                f"{low:.0f} to {high:.0f} pixels across, median {middle:.0f} (square root of the area)"
+            )
         return "\n".join([*lines, *self._classes()])
 
     def _classes(self) -> list[str]:
         s, names = self.stats, self.classes if len(self.classes) > 1 else ("background", *self.classes)
+        if s.sides:
+            width, total = max(len(n) for n in self.classes), max(sum(s.class_objects), 1)
+            rows = zip(self.classes, s.class_objects)
+            lines = [f"  {n:<{width}}  {count:7} objects, {count / total:.1%}" for n, count in rows]
+            return ["classes", *lines]
         if not s.labelled:
             return []
         width = max(len(n) for n in names)
@@ -84,10 +95,22 @@ class Info:
             "std": list(s.std),
             "ignored": s.ignored,
             "object_size": s.object_size,
+            **self._objects(),
             "per_class": {
                 name: {"pixels": pixels, "share": share, "pictures": seen}
                 for name, pixels, share, seen in zip(names, s.class_pixels, s.class_shares, s.class_pictures)
             },
+        }
+
+    def _objects(self) -> dict[str, Any]:
+        s = self.stats
+        if not s.sides:
+            return {}
+        return {
+            "objects": len(s.sides),
+            "most_objects": s.most_objects,
+            "sides": {"smallest": s.sides[0], "median": statistics.median(s.sides), "largest": s.sides[-1]},
+            "objects_per_class": dict(zip(self.classes, s.class_objects)),
         }
 
 
@@ -113,12 +136,20 @@ def info(
     val: Val = 0.2,
     seed: int = 0,
     limit: int = 200,
+    kind: str | None = None,
 ) -> Info:
-    """Open a data set and count at most `limit` of its pictures (chosen by `seed`); options as of `open_dataset`."""
+    """Open a data set and count at most `limit` of its pictures (chosen by `seed`); options as of `open_dataset`.
+
+    kind: `pixels` or `objects`; None: what the folder is recognised as, pixels where it holds both.
+    """
+    from sightline.datasets.check import kind_of
     from sightline.datasets.open import open_dataset
     from sightline.datasets.stats import stats
 
-    data = open_dataset(path, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed)
+    kind = _counted(path, kind or kind_of(Path(path), format))
+    data = open_dataset(
+        path, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed, kind=kind
+    )
     parts = {name: data.split(name).records for name in data.splits}
     return Info(
         data=str(path),
@@ -131,6 +162,15 @@ def info(
     )
 
 
+def _counted(path: str | Path, kind: str) -> str:
+    from sightline.errors import UsageError
+
+    if kind in ("classes", "clips"):
+        what = "pictures" if kind == "classes" else "videos"
+        raise UsageError(f"{path} holds {what} by class; sightline data check counts them, data info does not")
+    return kind
+
+
 def check(
     path: str | Path,
     *,
@@ -141,14 +181,16 @@ def check(
     splits: Splits = None,
     val: Val = 0.2,
     seed: int = 0,
+    kind: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Faults:
     """All faults of a data set in one pass; `out`: also write the list there (JSON for `.json`, else lines)."""
     from sightline.datasets.check import check as look
 
     found = look(
-        path, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed, progress=progress
-    )
+        path, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed, kind=kind,
+        progress=progress,
+    )  # fmt: skip
     if out is not None:
         found.write(out)
     return found
@@ -165,10 +207,19 @@ def convert(
     splits: Splits = None,
     val: Val = 0.2,
     seed: int = 0,
+    kind: str | None = None,
 ) -> Converted:
-    """Write a data set to the new folder `out` as `pairs`, `voc` or `coco`; `colours` turns painted masks into ids."""
+    """Write a data set to the new folder `out` as `pairs`, `voc`, `coco` or `yolo`.
+
+    `colours` turns painted masks into ids. kind: `objects` reads boxes where the folder holds pixels too (COCO,
+    LabelMe, CVAT); to=yolo does so by itself.
+    """
+    from sightline.datasets.check import kind_of
     from sightline.datasets.convert import convert as write
     from sightline.datasets.open import open_dataset
 
-    data = open_dataset(path, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed)
+    kind = kind or ("objects" if to == "yolo" else kind_of(Path(path), format))
+    data = open_dataset(
+        path, format=format, classes=classes, colours=colours, splits=splits, val=val, seed=seed, kind=kind
+    )
     return write(data, out, to=to)
