@@ -149,6 +149,36 @@ class Detections:
                 row["mask"] = runs
         return rows
 
+    def to_coco(self, image_id: int | str, *, categories: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
+        """Rows of a COCO results file, masks as run lengths. categories: `{label: id}`; None: class k is k + 1."""
+        from sightline.detection.formats import coco_results
+
+        return coco_results(self, image_id, categories)
+
+    def to_voc(self, file: str | None = None) -> str:
+        """A VOC annotation of the picture `file` (None: its name), corners inclusive and from 1 on; boxes alone."""
+        from sightline.detection.formats import voc
+
+        return voc(self, file or self.name)
+
+    def to_yolo(self, *, scores: bool = True, polygons: bool = False) -> str:
+        """Lines `class x y width height score` in shares of the sides; polygons: `class x y x y ... score`."""
+        from sightline.detection.formats import yolo
+
+        return yolo(self, scores=scores, as_polygons=polygons)
+
+    def to_labelme(self, file: str | None = None) -> dict[str, Any]:
+        """The content of a LabelMe file of the picture `file`, to be corrected by hand."""
+        from sightline.detection.formats import labelme
+
+        return labelme(self, file or self.name)
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`; needs that package."""
+        from sightline.detection.formats import supervision
+
+        return supervision(self)
+
     def to_dict(self) -> dict[str, Any]:
         """What a JSON answer says of this picture."""
         about: dict[str, Any] = {"name": self.name}
