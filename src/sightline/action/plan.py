@@ -14,8 +14,27 @@ from sightline.datasets.label_stats import LabelStats
 
 def plan(stats: LabelStats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
     """As for pictures; `clip` is the entry's own rule where the videos are long enough, else one that spans them."""
+    if stats.volume is not None:
+        return plan_of_volumes(stats, values, machine)
     chosen = plan_of_classes(stats, values, machine)
     chosen["clip"] = clip_choice(stats, values)
+    return chosen
+
+
+def plan_of_volumes(stats: LabelStats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
+    """As for pictures, but nothing is resized, cut or mirrored: every voxel has its place in the brain."""
+    assert stats.volume is not None
+    chosen = plan_of_classes(stats, values, machine)
+    chosen |= {
+        "intensity": Choice("zscore", "the scanner's units mean nothing: every volume has mean 0 and deviation 1"),
+        "resize": Choice("none", "all volumes have one grid"),
+        "size": Choice(list(stats.volume[1:]), "the volumes' own"),
+        "augment": Choice("none", "every voxel has its place in the brain"),
+        "batch": Choice(max(2, min(16, stats.samples)), "volumes are large"),
+        "clip": Choice(f"whole{stats.volume}", "a volume is looked at as a whole"),
+    }
+    if "size" in values["builder"]:
+        chosen["model.size"] = Choice(list(stats.volume), "the volumes' own")
     return chosen
 
 

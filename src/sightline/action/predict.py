@@ -17,17 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from sightline.action.sampling import parse_rule
-from sightline.action.targets import to_clip
+from sightline.action.targets import to_clip, to_volume
 from sightline.classification.answer import Labels, Moment, named
 from sightline.classification.contract import of_logits
 from sightline.classification.predict import Procedure, cropped, fused, view_scores
 from sightline.classification.targets import resize_frames
 from sightline.contracts import Preprocess
+from sightline.datasets.brains import is_brain, is_volume_record, volume_at
+from sightline.datasets.records import ClassRecord
 from sightline.errors import SightlineError, UsageError
 from sightline.media.clips import read_frames, video_info
+from sightline.media.draw import to_display
+from sightline.media.frame_folders import is_frame_folder
 from sightline.media.prepare import as_float, target_size
 from sightline.media.sources import Source
 from sightline.media.video import is_video
+from sightline.media.volume import Volume
 
 FEW = 4
 """Clips that are looked at together."""
@@ -44,8 +49,14 @@ class Video:
     read: Callable[[Sequence[int], tuple[int, int]], np.ndarray]
 
 
+def of_record(record: ClassRecord) -> Video | Volume:
+    """The video or volume of a record."""
+    image = record.image
+    return volume_at(image.path, image.page) if is_volume_record(record) else of_file(image.path)
+
+
 def of_file(path: str | Path) -> Video:
-    """A video file."""
+    """A video file, or a folder of frames."""
     info = video_info(path)
     return Video(
         info.frames,
@@ -72,7 +83,7 @@ def of_array(frames: np.ndarray, fps: float = 25.0) -> Video:
 @torch.inference_mode()
 def answer(
     net: nn.Module,
-    video: Video | np.ndarray,
+    video: Video | Volume | np.ndarray,
     *,
     preprocess: Preprocess,
     classes: Sequence[str] = (),
@@ -80,8 +91,13 @@ def answer(
     name: str = "video",
     procedure: Procedure | None = None,
 ) -> Labels:
-    """Classify a video with a network in eval mode on any device; the timeline says it of each clip."""
+    """Classify a video, or a volume, with a network in eval mode on any device; the timeline says it of each clip."""
     procedure = procedure or Procedure()
+    device = next(net.parameters()).device
+    if isinstance(video, Volume):
+        total = view_scores(net(to_volume(video, preprocess)[None].to(device)), procedure.fuse).cpu()
+        middle = to_display(video.array[len(video.array) // 2])
+        return Labels(fused([total], procedure.fuse), named(classes, total.shape[1]), name, image=middle)
     video = of_array(video) if isinstance(video, np.ndarray) else video
     rule = parse_rule(preprocess.clip)
     count = procedure.views or rule.covering(video.frames, fps=video.fps)
@@ -89,7 +105,6 @@ def answer(
     needed = sorted(set(chosen.flatten().tolist()))
     place = {frame: k for k, frame in enumerate(needed)}
     pixels = video.read(needed, target_size(video.size, preprocess.resize))
-    device = next(net.parameters()).device
     scores: list[Tensor] = []
     for first in range(0, count, FEW):
         part = chosen[first : first + FEW]
@@ -114,7 +129,7 @@ def answer(
 
 
 def sources(source: Any) -> Iterator[Source]:
-    """The videos of any source: a file, a folder (searched with its subfolders), a glob, a list, an array of frames.
+    """The videos or volumes of any source: a file, a folder and what is below it, a glob, a list, an array of frames.
 
     Nothing is decoded before `read()`. Raises `SightlineError` when there is nothing, `UsageError` for no source.
     """
@@ -129,8 +144,11 @@ def sources(source: Any) -> Iterator[Source]:
 
 def _listed(source: str | Path) -> Iterator[Source]:
     path = Path(source)
-    if path.is_dir():
+    if is_frame_folder(path):
+        paths, names = [path], [path.name]
+    elif path.is_dir():
         paths = sorted(p for p in path.rglob("*") if is_video(p) and p.is_file())
+        paths = paths or sorted(p for p in path.rglob("*") if is_frame_folder(p) or is_brain(p))
         names = [p.relative_to(path).with_suffix("").as_posix() for p in paths]
     elif path.is_file():
         paths, names = [path], [path.stem]
@@ -139,8 +157,8 @@ def _listed(source: str | Path) -> Iterator[Source]:
         names = [p.stem for p in paths]
     if not paths:
         raise SightlineError(f"{source} holds no video: expected files such as .mp4 or .avi; check the path")
-    return (_source(name, lambda p=p: of_file(p), p) for name, p in zip(names, paths))
+    return (_source(name, lambda p=p: volume_at(p) if is_brain(p) else of_file(p), p) for name, p in zip(names, paths))
 
 
-def _source(name: str, read: Callable[[], Video], path: Path | None) -> Source:
+def _source(name: str, read: Callable[[], Video | Volume], path: Path | None) -> Source:
     return Source(name, read, path)  # pyright: ignore[reportArgumentType] (a video in place of a picture)

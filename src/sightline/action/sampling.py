@@ -10,7 +10,7 @@ The same weights score differently under another rule, so a rule is a word with 
 - `segments(S)` (TSN, TSM): a frame from each of S equal parts. Training: a random one; else the middle one.
 - `dense(S, W)` (TSM): S frames of a window of W, W // S apart. Views: ten starts (or as many as asked) over the video.
 
-n is the number of frames of a video; indices count from 0.
+n is the number of frames of a video; indices count from 0. Volumes have the rule `whole(D, H, W)`: nothing is chosen.
 """
 
 from __future__ import annotations
@@ -99,6 +99,12 @@ class ClipRule:
 
     def _dense(self, n: int, start: int) -> np.ndarray:
         return (start + np.arange(self.frames) * (self.number // self.frames)) % n
+
+
+def whole_size(words: str) -> tuple[int, int, int] | None:
+    """The size of the volumes that `whole(D, H, W)` stands for; None for the rules of videos."""
+    found = re.fullmatch(r"whole\((\d+), ?(\d+), ?(\d+)\)", words.strip())
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def parse_rule(words: str) -> ClipRule:

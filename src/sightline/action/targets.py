@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.action.sampling import parse_rule
+from sightline.action.sampling import parse_rule, whole_size
 from sightline.classification.targets import Augment, Sample
 from sightline.contracts import Preprocess
+from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.records import ClassRecord, DataSet
 from sightline.errors import SightlineError, UsageError
 from sightline.media.clips import VideoInfo, read_frames, video_info
-from sightline.media.prepare import target_size
+from sightline.media.prepare import as_float, intensity, target_size
+from sightline.media.volume import Volume
 
 MEMORY = 1.5e9
 """Bytes of decoded frames that are kept between epochs."""
@@ -34,8 +36,9 @@ class ClipSamples(torch.utils.data.Dataset):
             raise UsageError(f"seed {seed} must be a whole number from 0")
         self.records: tuple[ClassRecord, ...] = data.records
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
-        self.rule = parse_rule(preprocess.clip)
+        self.rule = parse_rule(preprocess.clip) if whole_size(preprocess.clip) is None else None
         self._info: dict[int, VideoInfo] = {}
+        self._volumes: dict[int, Tensor] = {}
         self._frames: dict[int, np.ndarray] | None = {} if keep and fits(data, preprocess) else None
 
     def __len__(self) -> int:
@@ -43,7 +46,11 @@ class ClipSamples(torch.utils.data.Dataset):
 
     def __getitem__(self, ticket: tuple[int, int]) -> Sample:
         epoch, index = ticket
-        record, info = self.records[index], self._video(index)
+        record = self.records[index]
+        assert record.labels is not None
+        if self.rule is None or is_volume_record(record):
+            return Sample(record.key, self._brain(index), record.labels)
+        info = self._video(index)
         rng = np.random.default_rng([self.seed, epoch, index])
         if self.augment is None:
             chosen = self.rule.views(info.frames, 1, fps=info.fps)[0]
@@ -52,8 +59,16 @@ class ClipSamples(torch.utils.data.Dataset):
         x = to_clip(self._read(index, info, chosen), self.preprocess.channels)
         if self.augment is not None:
             x = self.augment(x, rng)
-        assert record.labels is not None
         return Sample(record.key, x, record.labels)
+
+    def _brain(self, index: int) -> Tensor:
+        if index not in self._volumes:
+            image = self.records[index].image
+            found = to_volume(volume_at(image.path, image.page), self.preprocess)
+            if self._frames is None:
+                return found
+            self._volumes[index] = found
+        return self._volumes[index]
 
     def _video(self, index: int) -> VideoInfo:
         if index not in self._info:
@@ -72,6 +87,9 @@ class ClipSamples(torch.utils.data.Dataset):
 def fits(data: DataSet, preprocess: Preprocess) -> bool:
     """Whether all frames of all videos stay below `MEMORY` bytes, judged by a few of them."""
     looked = []
+    if data.records and is_volume_record(data.records[0]):
+        image = data.records[0].image
+        return volume_at(image.path, image.page).array.size * 4 * len(data.records) < MEMORY
     for record in data.records[:: max(1, len(data.records) // 8)]:
         try:
             info = video_info(record.image.path)
@@ -87,12 +105,32 @@ def frame_size(info: VideoInfo, preprocess: Preprocess) -> tuple[int, int]:
     return target_size(info.size, preprocess.resize)
 
 
+def to_volume(volume: Volume, preprocess: Preprocess) -> Tensor:
+    """A volume as the network's `(C, D, H, W)`, its values scaled over the whole of it."""
+    if volume.array.shape[3] != preprocess.channels:
+        raise UsageError(
+            f"the network takes {preprocess.channels} channels, this volume has {volume.array.shape[3]}; "
+            f"create it with in_channels={volume.array.shape[3]}"
+        )
+    depth, height, width, channels = volume.array.shape
+    plane = volume.array.reshape(depth * height, width, channels)
+    return as_float(intensity(plane, preprocess.intensity)).unflatten(1, (depth, height))
+
+
 def to_clip(frames: np.ndarray, channels: int) -> Tensor:
-    """Frames `(T, H, W, 3)` as a clip `(C, T, H, W)` of the same type; one channel: their mean."""
+    """Frames `(T, H, W, 3)` as a clip `(C, T, H, W)` of the same type; one channel: their mean.
+
+    Two channels are flow: frames with x and y, or pictures with x in red and y in green.
+    """
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)
     if channels == 1 and x.shape[0] == 3:
         mean = x.float().mean(0, keepdim=True)
         return mean.round().to(x.dtype) if x.dtype == torch.uint8 else mean
+    if channels == 2 and x.shape[0] == 3:
+        x = x[:2]
     if channels != x.shape[0]:
-        raise UsageError(f"the network takes {channels} channels, videos have 3; create it with in_channels=3")
+        raise UsageError(
+            f"the network takes {channels} channels, these frames have {x.shape[0]}; "
+            f"create it with in_channels={x.shape[0]}"
+        )
     return x.contiguous()

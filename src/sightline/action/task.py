@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.action.plan import plan
-from sightline.action.predict import answer, of_file, sources
-from sightline.action.sampling import parse_rule
+from sightline.action.predict import answer, of_record, sources
+from sightline.action.sampling import parse_rule, whole_size
 from sightline.action.targets import ClipSamples
 from sightline.classification.answer import Labels, named
 from sightline.classification.draw import side_by_side
@@ -19,6 +19,7 @@ from sightline.classification.predict import Procedure, procedure
 from sightline.classification.targets import collate
 from sightline.classification.task import augment, configure, out, too_large
 from sightline.contracts import Preprocess, Task
+from sightline.datasets.brains import is_volume_record
 from sightline.datasets.label_stats import label_stats
 from sightline.datasets.records import ClassRecord
 from sightline.media.clips import read_frames, video_info
@@ -35,7 +36,7 @@ def score(
     procedure: Procedure,
 ) -> Labels:
     """Answer one labelled video and count the answer."""
-    video = of_file(record.image.path)
+    video = of_record(record)
     found = answer(net, video, preprocess=preprocess, classes=classes, name=record.key, procedure=procedure)
     assert record.labels is not None
     metric.update(found.probabilities, record.labels, key=record.key)
@@ -43,19 +44,31 @@ def score(
 
 
 def panel(record: ClassRecord, found: Labels, colours: Sequence[tuple[int, int, int]], num_classes: int) -> np.ndarray:
-    """Four frames of the video with its truth and answer."""
+    """Four frames of the video, or the slice in the middle of the volume, with its truth and answer."""
+    names = named(found.classes, num_classes)
+    assert record.labels is not None
+    said = ", ".join(f"{name} {p:.0%}" for name, p in found.top(2))
+    if is_volume_record(record):
+        assert found.image is not None
+        return side_by_side([found.image], names[record.labels], said)
     info = video_info(record.image.path)
     chosen = np.linspace(0, info.frames - 1, 4).astype(int).tolist()
     height, width = info.size
     size = (120, max(1, round(120 * width / height)))
-    names = named(found.classes, num_classes)
-    assert record.labels is not None
-    said = ", ".join(f"{name} {p:.0%}" for name, p in found.top(2))
-    return side_by_side(list(read_frames(info.path, chosen, size=size, info=info)), names[record.labels], said)
+    shown = [shown_frame(frame) for frame in read_frames(info.path, chosen, size=size, info=info)]
+    return side_by_side(shown, names[record.labels], said)
+
+
+def shown_frame(frame: np.ndarray) -> np.ndarray:
+    """A frame for looking; of flow (x, y) the third colour stays at none."""
+    return frame if frame.shape[2] == 3 else np.concatenate([frame, np.full_like(frame[..., :1], 128)], axis=2)
 
 
 def example(preprocess: Preprocess, batch: int) -> Tensor:
-    """Clips as the network is fed, for proving what was done to it."""
+    """Clips or volumes as the network is fed, for proving what was done to it."""
+    volume = whole_size(preprocess.clip)
+    if volume is not None:
+        return torch.rand(batch, preprocess.channels, *volume, generator=torch.Generator().manual_seed(0))
     size = target_size((64, 64), preprocess.resize)
     frames = parse_rule(preprocess.clip).frames if preprocess.clip else 16
     return torch.rand(batch, preprocess.channels, frames, *size, generator=torch.Generator().manual_seed(0))

@@ -9,6 +9,7 @@ in group) adds splits and groups: clips of one group (a source video, a person) 
 Official lists are read too (split 1 of three): UCF101's trainlist01.txt and testlist01.txt, HMDB51's
 CLASS_test_split1.txt, beside the classes or in a folder there. So is the group that UCF101's file names tell
 (_g08_c01).
+A folder of numbered pictures stands for a video where folders take the place of files (DATA/CLASS/VIDEO/img_00001.jpg).
 Classes are numbered in the natural order of their names, as in torchvision's ImageFolder.
 """
 
@@ -23,6 +24,7 @@ from sightline.datasets.folders import SPLITS, exists, files, key_of, natural, s
 from sightline.datasets.records import ClassRecord, Picture
 from sightline.datasets.survey import Asked, Survey
 from sightline.errors import SightlineError
+from sightline.media.frame_folders import is_frame_folder
 from sightline.media.image import is_image
 from sightline.media.video import is_video
 
@@ -33,12 +35,17 @@ Kind = Callable[[str | Path], bool]
 
 def read_pictures_by_class(root: Path, asked: Asked) -> Survey:
     """A folder of pictures for each class."""
-    return _read(root, asked, "pictures_by_class", is_image)
+    return read_by_class(root, asked, "pictures_by_class", is_image)
 
 
 def read_clips_by_class(root: Path, asked: Asked) -> Survey:
     """A folder of videos for each class."""
-    return _read(root, asked, "clips_by_class", is_video)
+    return read_by_class(root, asked, "clips_by_class", is_video)
+
+
+def read_frames_by_class(root: Path, asked: Asked) -> Survey:
+    """A folder for each class, in it a folder of numbered pictures for each video."""
+    return read_by_class(root, asked, "frames_by_class", is_frame_folder)
 
 
 def class_folders(root: Path, kind: Kind) -> list[Path]:
@@ -48,6 +55,8 @@ def class_folders(root: Path, kind: Kind) -> list[Path]:
     nothing but splits.
     """
     found = subfolders(root)
+    if kind is is_frame_folder and any(is_frame_folder(f) for f in found):
+        return []  # these are videos, not classes
     if found and all(f.name.lower() in SPLITS for f in found):
         return [folder for split in found for folder in class_folders(split, kind)]
     fitting = [f for f in found if _holds(f, kind) or _splits_of(f, kind)]
@@ -56,7 +65,15 @@ def class_folders(root: Path, kind: Kind) -> list[Path]:
     return fitting if enough and not any(kind(f) for f in files(root) if f.parent == root and kind is is_image) else []
 
 
+def _held(folder: Path, kind: Kind) -> list[Path]:
+    """The pictures, videos or folders of frames directly in `folder`."""
+    return [p for p in (subfolders(folder) if kind is is_frame_folder else files(folder)) if kind(p)]
+
+
 def _holds(folder: Path, kind: Kind) -> bool:
+    if kind is is_frame_folder:
+        found = subfolders(folder)
+        return bool(found) and all(is_frame_folder(f) for f in found)
     other = is_video if kind is is_image else is_image
     found = files(folder)
     return any(kind(f) for f in found) and not any(other(f) for f in found) and not subfolders(folder)
@@ -68,11 +85,12 @@ def _splits_of(folder: Path, kind: Kind) -> list[Path]:
     return below if fits else []
 
 
-def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
+def read_by_class(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
+    """A folder for each class with what `kind` says yes to."""
     survey = Survey(root, format)
     folders = class_folders(root, kind)
     if not folders:
-        word = "pictures" if kind is is_image else "videos"
+        word = {is_image: "pictures", is_video: "videos", is_frame_folder: "folders of frames"}.get(kind, "volumes")
         raise SightlineError(f"{root} is not laid out by class; expected two folders of {word} or more, one a class")
     homes = [(place, folder) for folder in folders for place in _splits_of(folder, kind) or [folder]]
     names = sorted({folder.name for _, folder in homes}, key=natural)
@@ -84,10 +102,12 @@ def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
             )
         names = list(asked.classes)
     listed = {**_official(root), **_index(root)}
+    if kind is not is_image:
+        _absent(survey, listed, {f.stem for place, _ in homes for f in _held(place, kind)})
     for place, folder in homes:
         above = folder.parent.name if folder.parent != root else ""
         split = split_name(place.name) if place != folder else split_name(above) if above.lower() in SPLITS else ""
-        found = [f for f in files(place) if kind(f)]
+        found = _held(place, kind)
         if not found:
             survey.warning(place, f"{place} holds no files of its class; remove it")
         for path in found:
@@ -103,7 +123,7 @@ def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
                     labels=names.index(folder.name),
                     group=group,
                     split=split or given,
-                    video=kind is is_video,
+                    video=kind in (is_video, is_frame_folder),
                 )
             )
     survey.classes = tuple(names)
@@ -112,6 +132,26 @@ def _read(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
     few = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:12])
     survey.notes.append(f"{len(names)} classes by folder: {few}" + (" ..." if len(counts) > 12 else ""))
     return survey
+
+
+def _absent(survey: Survey, listed: dict[str, tuple[str, str]], there: set[str]) -> None:
+    """A fault for every file that a list beside the classes names and that is not there.
+
+    Lists of which nothing is there (another data set's) and of which most is missing (a part of a set) say one thing.
+    """
+    names = {name for name, (split, _) in listed.items() if split != "unused"}
+    missing = sorted(name for name in names if name not in there and Path(name).stem not in there)
+    if not missing or len(missing) == len(names):
+        return
+    if len(missing) > len(names) // 2:
+        survey.notes.append(
+            f"{len(missing)} of {len(names)} listed files are not there; this seems to be a part of a set"
+        )
+        return
+    for name in missing:
+        survey.error(
+            survey.root / name, f"{survey.root}: a list names {name}, which is not there; add it, or take it out"
+        )
 
 
 def _official(root: Path) -> dict[str, tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sightline.datasets.check_classes import examine, two_classes
 from sightline.datasets.detect import detect, detect_classes, detect_clips, detect_objects
 from sightline.datasets.open import KINDS, Colours, Splits, look_into, with_splits
 from sightline.datasets.read import IGNORE, read_labels_of, read_picture
@@ -21,8 +22,7 @@ from sightline.datasets.survey import Fault, Survey
 from sightline.datasets.things import fault_of
 from sightline.errors import SightlineError
 from sightline.files import write_text
-from sightline.media.image import image_size, read_image
-from sightline.media.video import read_video
+from sightline.media.image import image_size
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,8 @@ class Examined:
 
     def _of_class(self, record: ClassRecord) -> None:
         try:
-            if record.video:
-                for _ in read_video(record.image.path):
-                    pass
-                found = hashlib.blake2b(record.image.path.read_bytes(), digest_size=16).digest()
-            else:
-                found = fingerprint(read_image(record.image.path, page=record.image.page))
+            found, suspicious = examine(record)
+            self.faults += suspicious
             self.by_pixels[found].append(record)
             self.pictures += 1
             self.labelled += record.labels is not None
@@ -249,7 +245,9 @@ class Examined:
         found: list[Fault] = []
         for first, *others in self.by_pixels.values():
             for other in others:
-                if other.split != first.split:
+                if isinstance(other, ClassRecord) and isinstance(first, ClassRecord) and other.labels != first.labels:
+                    found.append(two_classes(other, first))
+                elif other.split != first.split:
                     how = f"one is in {first.split}, one in {other.split}, so the score would be too good; remove one"
                     found.append(Fault("error", other.image.path, f"{other.key} has the pixels of {first.key}: {how}"))
                 else:

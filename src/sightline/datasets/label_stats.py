@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.classes import order_by_hash
 from sightline.datasets.records import ClassRecord, DataSet
 from sightline.datasets.stats import Counting, Stats
@@ -23,6 +24,7 @@ class LabelStats:
     classes: tuple[str, ...]
     frames: int  # the median number of frames; 1: pictures
     fps: float  # the median rate
+    volume: tuple[int, int, int] | None = None  # depth, height and width, where the samples are volumes
 
     @property
     def samples(self) -> int:
@@ -60,12 +62,32 @@ def label_stats(data: DataSet, *, limit: int = 60, seed: int = 0, skipped: dict[
         classes=data.classes,
         frames=int(np.median(frames)) if frames else 1,
         fps=float(np.median(rates)) if rates else 25.0,
+        volume=volume_size_of(data),
     )
 
 
+def volume_size_of(data: DataSet) -> tuple[int, int, int] | None:
+    """The size that all volumes of a data set have; None of pictures and videos.
+
+    Raises `SightlineError` where the first and the last one differ.
+    """
+    first, last = data.records[0], data.records[-1]
+    if not is_volume_record(first):
+        return None
+    a, b = (volume_at(r.image.path, r.image.page).size for r in (first, last))
+    if a != b:
+        raise SightlineError(
+            f"{last.image.path} has the size {b}, {first.image.path} {a}; bring all volumes to one size"
+        )
+    return a
+
+
 def look(record: ClassRecord) -> np.ndarray:
-    """The picture `(H, W, C)`, or the frame in the middle of the video."""
+    """The picture `(H, W, C)`, or the frame in the middle of the video, the slice in the middle of the volume."""
     path = Path(record.image.path)
+    if is_volume_record(record):
+        volume = volume_at(path, record.image.page).array
+        return volume[len(volume) // 2]
     if not record.video:
         return read_image(path, page=record.image.page)
     from sightline.media.clips import read_frames, video_info

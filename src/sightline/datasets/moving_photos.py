@@ -9,6 +9,7 @@ image. With `flow`, the videos hold the motion itself: red and green its x and y
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from sightline.media.video import VideoWriter
 from sightline.ops.resize import resize
 
 MOTIONS = ("down", "farther", "left", "nearer", "right", "turn-left", "turn-right", "up")
-SIDE = 320  # pixels of a photograph's shorter side, from which windows are cut
+SIDE = 240  # pixels of a photograph's shorter side, from which windows are cut
 PLAIN = 25.0  # standard deviation of the first frame's values, below which there is nothing to follow
 FLOW_SCALE = 16.0  # values of 255 for a pixel of motion
 
@@ -44,15 +45,20 @@ def write_moving_photos(
 ) -> Path:
     """Write `out/train/MOTION/*.mp4` and `out/val/MOTION/*.mp4` from the pictures directly in `photos`.
 
+    The two pictures of a stereo pair (NAME_left, NAME_right) show one scene and stay on one side.
+
     train, val: clips in all. held_out: share of the photographs that only val shows (two at least).
     Raises `UsageError` for fewer than four photographs.
     """
     found = sorted(p for p in Path(photos).iterdir() if is_image(p)) if Path(photos).is_dir() else []
     if len(found) < 4:
         raise UsageError(f"{photos} holds {len(found)} pictures; moving photographs need four or more in one folder")
-    order = [found[i] for i in order_by_hash([p.name for p in found], seed)]
-    count = min(max(2, round(held_out * len(found))), len(found) - 2)
-    for split, number, part in (("val", val, order[:count]), ("train", train, order[count:])):
+    scenes = sorted({_scene(p) for p in found})
+    order = [scenes[i] for i in order_by_hash(scenes, seed)]
+    apart = set(order[: min(max(2, round(held_out * len(scenes))), len(scenes) - 2)])
+    parts = {"val": [p for p in found if _scene(p) in apart], "train": [p for p in found if _scene(p) not in apart]}
+    for split, number in (("val", val), ("train", train)):
+        part = parts[split]
         pictures = [_photo(p) for p in part]
         for index in range(number):
             rng = np.random.default_rng([seed, split == "train", index])
@@ -68,11 +74,16 @@ def write_moving_photos(
     return Path(out)
 
 
+def _scene(path: Path) -> str:
+    """What a photograph shows, by its name: the left and the right picture of a pair are one scene."""
+    return re.sub(r"[_-](left|right|l|r)$", "", path.stem.lower())
+
+
 def start(picture: Tensor, size: int, rng: np.random.Generator) -> np.ndarray:
     """The first pose: centre x and y in windows, log size, angle; drawn again where there is nothing to see."""
     pose = np.zeros(4)
     for _ in range(20):
-        pose = np.array([rng.uniform(0, 5), rng.uniform(0, 5), rng.uniform(0.0, 0.9), rng.uniform(0, 2 * np.pi)])
+        pose = np.array([rng.uniform(0, 5), rng.uniform(0, 5), rng.uniform(-0.6, 0.3), rng.uniform(0, 2 * np.pi)])
         if shown(picture, pose[None], size).std() > PLAIN:
             break
     return pose
@@ -82,14 +93,14 @@ def path(motion: str, frames: int, start: np.ndarray, rng: np.random.Generator) 
     """Poses `(frames, 4)` from `start` on, evenly, at a speed that is drawn the same way for all motions."""
     speed = rng.uniform(0.6, 1.4)
     x, y, zoom, turn = {
-        "left": (0.4, 0, 0, 0),  # the window goes right, so the picture goes left
-        "right": (-0.4, 0, 0, 0),
-        "up": (0, 0.4, 0, 0),
-        "down": (0, -0.4, 0, 0),
+        "left": (0.3, 0, 0, 0),  # the window goes right, so the picture goes left
+        "right": (-0.3, 0, 0, 0),
+        "up": (0, 0.3, 0, 0),
+        "down": (0, -0.3, 0, 0),
         "nearer": (0, 0, -0.4, 0),
         "farther": (0, 0, 0.4, 0),
-        "turn-left": (0, 0, 0, 0.6),
-        "turn-right": (0, 0, 0, -0.6),
+        "turn-left": (0, 0, 0, 0.5),
+        "turn-right": (0, 0, 0, -0.5),
     }[motion]
     cos, sin, scale = np.cos(start[3]), np.sin(start[3]), np.exp(start[2])
     step = np.array([(cos * x - sin * y) * scale, (sin * x + cos * y) * scale, zoom, turn]) * speed

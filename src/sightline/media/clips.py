@@ -4,6 +4,8 @@ One pass over the packets, which decodes nothing, finds how many frames there ar
 can begin. Then only what is asked for is decoded (from the key frame before it, when that saves work), and only what is
 kept is converted, at the size that is wanted. After a jump the first frame that comes out is checked against the list;
 files whose packets do not tell (old AVI) are decoded from the start and counted.
+
+A folder of numbered pictures is a video too: see `sightline.media.frame_folders`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 
 from sightline.errors import SightlineError, UsageError
 from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading, reason
+from sightline.media.frame_folders import FPS, frame_files, frame_size, read_folder
 from sightline.media.video import open_container, read_video, threads
 
 MAX_FRAMES = 10_000_000
@@ -34,6 +37,7 @@ class VideoInfo:
     size: tuple[int, int]  # height and width as shown
     stamps: tuple[int, ...] = ()  # presentation stamps, ascending; () when the packets do not tell
     keys: tuple[int, ...] = ()  # places in `stamps` at which decoding can begin
+    files: tuple[tuple[Path, ...], ...] = ()  # of a folder of frames: the pictures of each
 
     @property
     def frames(self) -> int:
@@ -53,6 +57,11 @@ def video_info(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
     Raises `SightlineError` for a file that is missing, damaged, or holds no video.
     """
     path = Path(path)
+    if path.is_dir():
+        files = frame_files(path)
+        size = frame_size(files)
+        check_pixels(path, *size, max_pixels)
+        return VideoInfo(path, tuple(k / FPS for k in range(len(files))), size, files=files)
     kind_of(path)
     with reading(path, "video"), open_container(path) as container:
         stream = container.streams.video[0]
@@ -81,7 +90,7 @@ def read_frames(
     info: VideoInfo | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """The frames `indices` (any order, repeated at will) of a video: uint8 RGB `(N, H, W, 3)`.
+    """The frames `indices` (any order, repeated at will) of a video: uint8 RGB `(N, H, W, 3)`; of flow x and y.
 
     size: height and width of every frame; None: the video's own. info: from `video_info`, when it is at hand.
     Raises `UsageError` for a frame the video does not have, `SightlineError` for one that cannot be decoded.
@@ -94,6 +103,11 @@ def read_frames(
     if wanted[0] < 0 or wanted[-1] >= info.frames:
         bad = wanted[0] if wanted[0] < 0 else wanted[-1]
         raise UsageError(f"{path} has {info.frames} frames, 0 to {info.frames - 1}; there is no frame {bad}")
+    if info.files:
+        pictures = read_folder([info.files[i] for i in wanted], info.size)
+        places = {frame: k for k, frame in enumerate(wanted)}
+        kept = {k: _fitted(picture, size) for k, picture in pictures.items()}
+        return np.stack([kept[places[int(i)]] for i in indices])
     found = _jumped(info, wanted, size) if info.stamps else None
     if found is None:
         found = _sequential(info, wanted, size, max_pixels)
@@ -194,6 +208,19 @@ def _sequential(
     if len(found) < len(keep):
         raise SightlineError(f"{info.path} is damaged: it ends after {index} frames; copy it again")
     return found
+
+
+def _fitted(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A picture `(H, W, C)` at another size, bilinear with anti-aliasing."""
+    if size is None or picture.shape[:2] == size:
+        return picture
+    from PIL import Image
+
+    planes = [
+        Image.fromarray(picture[..., c]).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        for c in range(picture.shape[2])
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
 def _converted(frame: Any, size: tuple[int, int] | None) -> np.ndarray:

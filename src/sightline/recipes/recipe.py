@@ -33,6 +33,7 @@ class Recipe:
     """One experiment. score: the metric that counts; expected: its last value; baseline: a score without a network.
 
     judge: further options of `evaluate`: how pictures are looked at, what is measured besides.
+    prepare: makes the folder that is learned from out of the one that was named, where it is not there yet.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     split: str = "val"
     baseline: Callable[[DataSet], tuple[str, float]] | None = None
     judge: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Path], Path] | None = None
 
 
 def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say: Callable[[str], None] = print) -> dict:
@@ -51,6 +53,9 @@ def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say:
 
     folder = Path(options.get("run", Path("runs") / recipe.name))
     told = {**recipe.options, **{k: v for k, v in options.items() if k != "run"}}
+    named = Path(data)
+    if recipe.prepare is not None:
+        data = recipe.prepare(named)
     begun = time.monotonic()
     if (folder / "config.json").exists():
         run = train(resume=folder, say=say)
@@ -63,11 +68,11 @@ def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say:
     say(str(found))
     result = {
         "system": recipe.model,
-        "what": f"{recipe.score} on {Path(data).name}",
+        "what": f"{recipe.score} on {named.name}",
         "value": round(found.metrics[recipe.score], 4),
-        "command": f"python -m sightline.recipes.{recipe.name} {Path(data).name}",
+        "command": f"python -m sightline.recipes.{recipe.name} {named.name}",
         "seed": told.get("seed", 0),
-        "data": Path(data).name,
+        "data": named.name,
         "split": f"{recipe.split}, {found.images} pictures",
         "seconds": round(seconds),
         "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {read_setup(folder).training['device']}",
