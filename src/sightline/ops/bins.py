@@ -8,6 +8,7 @@ computed from the size as it is when the graph runs.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -20,10 +21,15 @@ def average_bins(x: Tensor, bins: int) -> Tensor:
     """Means of `bins` x `bins` cells, `(B, C, H, W)` to `(B, C, bins, bins)`; PSPNet's pyramid (Zhao et al. 2017).
 
     Cell i of n pixels covers floor(i n / bins) up to ceil((i + 1) n / bins), as in `AdaptiveAvgPool2d`: cells overlap
-    where the size does not divide. Written as two small matrix products.
+    where the size does not divide. In programs that are compiled or exported they are two small matrix products.
     """
     if bins == 1:
         return global_average(x)
+    return by_products(x, bins) if torch.compiler.is_compiling() else F.adaptive_avg_pool2d(x, bins)
+
+
+def by_products(x: Tensor, bins: int) -> Tensor:
+    """`average_bins` by matrices that hold the weights of the cells' means, whatever the size turns out to be."""
     return _means(x.shape[2], bins, x) @ x @ _means(x.shape[3], bins, x).T
 
 

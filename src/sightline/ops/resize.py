@@ -120,14 +120,17 @@ def unpad(x: Tensor, pads: Pads) -> Tensor:
 
 
 def top_left(x: Tensor, size: Sequence[int]) -> Tensor:
-    """The first `(..., *size)` of `(..., *space)`: takes off what was padded at the end, by a copy.
+    """The first `(..., *size)` of `(..., *space)`: takes off what was padded at the end.
 
     For networks that pad and crop inside. A program exported from slices would be bound to sizes that need a crop, or
-    to those that need none; this takes both.
+    to those that need none; in such a program the pixels are fetched by their places instead, which takes both.
     """
     first = x.ndim - len(size)
     for axis, length in enumerate(size, start=first):
-        x = x.index_select(axis, torch.arange(length, device=x.device))
+        if torch.compiler.is_compiling():
+            x = x.index_select(axis, torch.arange(length, device=x.device))
+        else:
+            x = x.narrow(axis, 0, length)
     return x
 
 

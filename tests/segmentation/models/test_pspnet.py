@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 from sightline.errors import UsageError
 from sightline.segmentation.contract import Target
-from sightline.segmentation.models.pspnet import PyramidPooling, pspnet, pspnet50, pspnet101
+from sightline.segmentation.models.pspnet import PyramidConvolution, PyramidPooling, pspnet, pspnet50, pspnet101
 from sightline.verbs.load import load_weights
+from sightline.verbs.optimize import optimize
 
 TINY: dict[str, Any] = {"depths": (1, 1, 2, 1), "width": 4, "channels": 8, "num_classes": 3}
 
@@ -85,3 +86,23 @@ def test_a_program_takes_published_sizes_and_others(traced: tuple[int, int]) -> 
         images = torch.rand(1, 3, *size)
         with torch.no_grad():
             assert torch.allclose(program(images).logits, net(images).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (12, 9), (31, 30)])
+def test_the_short_way_through_the_pyramid(size: tuple[int, int], align_corners: bool) -> None:
+    torch.manual_seed(0)
+    ppm = PyramidPooling(16, (1, 2, 3, 6), align_corners=align_corners).eval().double()
+    convolution = torch.nn.Conv2d(32, 5, 3, padding=1).double()
+    short = PyramidConvolution(ppm, convolution)
+    x = torch.randn(2, 16, *size, dtype=torch.float64)
+    torch.testing.assert_close(short(x), convolution(ppm(x)))
+
+
+def test_optimized_it_takes_the_short_way() -> None:
+    net = pspnet50(**TINY).eval()
+    found = optimize(net, torch.rand(1, 3, 33, 41), repeats=0)
+    assert "short cuts" in found.words and found.difference < 1e-5
+    assert isinstance(found.net.cls[0], PyramidConvolution) and not isinstance(net.cls[0], PyramidConvolution)
+    images = torch.rand(2, 3, 30, 57)
+    torch.testing.assert_close(found.net(images).logits, net(images).logits, rtol=1e-4, atol=1e-5)

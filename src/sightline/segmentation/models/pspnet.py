@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones.build import backbone as build_backbone
@@ -83,6 +84,41 @@ class PyramidPooling(nn.Module):
         return torch.cat([x, *(resize(feature(x), size, rule=self.rule) for feature in self.features)], dim=1)
 
 
+class PyramidConvolution(nn.Module):
+    """A 3x3 convolution over a pyramid, for inference: what it sees of the coarse means is computed at their own size.
+
+    Half of what PSPNet's widest convolution reads are a few means drawn out over the whole map. Drawing out is linear,
+    so the kernel may come first: nine numbers a mean and channel, laid on the map by two small matrix products.
+    """
+
+    def __init__(self, ppm: PyramidPooling, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.ppm = ppm
+        parts = [ppm.channels // 2] + [ppm.channels // 2 // len(ppm.features)] * len(ppm.features)
+        own, *drawn = convolution.weight.detach().split(parts, dim=1)
+        self.own = nn.Conv2d(parts[0], convolution.out_channels, 3, padding=1, device="meta")
+        self.own.weight, self.own.bias = nn.Parameter(own.contiguous()), convolution.bias
+        self.drawn = nn.ParameterList(kernel.permute(0, 2, 3, 1).reshape(-1, parts[1], 1, 1) for kernel in drawn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to what the convolution answers for the pyramid of it, up to rounding."""
+        (height, width), rows, columns = x.shape[-2:], [], []
+        for feature, kernel in zip(self.ppm.features, self.drawn):
+            means = feature(x)
+            bins = means.shape[-1]
+            taps = F.conv2d(means, kernel).unflatten(1, (-1, 3, 3)).transpose(3, 4)  # (B, O, 3, N, 3, N)
+            across = taps.flatten(4) @ self._places(bins, width, x)  # each row of means over the width of the map
+            columns.append(across.flatten(2, 3))
+            rows.append(self._places(bins, height, x))
+        return self.own(x) + torch.cat(rows).T @ torch.cat(columns, dim=2)
+
+    def _places(self, bins: int, length: int, like: Tensor) -> Tensor:
+        """`(3 bins, length)`: how much of each mean stands before, at and behind each pixel; nothing beyond the map."""
+        weights = resize(torch.eye(bins).to(like)[None], [length], rule=self.ppm.rule)[0]
+        weights = F.pad(weights, (1, 1))
+        return torch.cat([weights[:, tap : tap + length] for tap in range(3)])
+
+
 def score_head(in_channels: int, channels: int, num_classes: int, dropout: float) -> nn.Sequential:
     """A 3x3 convolution, dropout of whole channels, a 1x1 convolution to the classes."""
     return nn.Sequential(
@@ -118,7 +154,7 @@ class PSPNet(nn.Module):
         super().__init__()
         self.normalize = normalize
         self.backbone = backbone
-        self.ppm = ppm
+        self.ppm, self.rule = ppm, ppm.rule
         self.cls = score_head(ppm.channels, channels, num_classes, dropout)
         self.aux_stage = aux
         self.aux = None
@@ -130,17 +166,21 @@ class PSPNet(nn.Module):
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, H, W)` pictures in [0, 1], of any size, to `(B, K, H, W)` logits."""
         x, last = self.normalize(images, sizes), self.backbone.stages[-1]
-        aligned = self.ppm.rule == "align_corners"
+        aligned = self.rule == "align_corners"
         if aligned:
             x, _ = pad_to_multiple(x, last.stride, plus=1)
-        maps, rule = self.backbone(x), self.ppm.rule
+        maps = self.backbone(x)
         coarse = [self.cls(self.ppm(maps[last.name]))]
         if self.aux is not None and self.aux_stage is not None:
             coarse.append(self.aux(maps[self.aux_stage]))
-        scores = [resize(score, x.shape[-2:], rule=rule) for score in coarse]
+        scores = [resize(score, x.shape[-2:], rule=self.rule) for score in coarse]
         if aligned:
             scores = [top_left(score, images.shape[-2:]) for score in scores]
         return Scores(scores[0], tuple(scores[1:]))
+
+    def shorten(self) -> None:
+        """For inference: the head's convolution takes the short way through the pyramid."""
+        self.cls[0], self.ppm = PyramidConvolution(self.ppm, self.cls[0]), nn.Identity()  # pyright: ignore[reportArgumentType]
 
     def losses(self, out: Scores, targets: Target) -> dict[str, Tensor]:
         """Learn: the criterion's named terms; the auxiliary head's, times 0.4 as published, are called `aux_...`."""

@@ -1,0 +1,84 @@
+"""Convolutions as processors like them, for inference: the two kinds that PyTorch's channels-last kernels are slow at.
+
+Most convolutions are faster with the channels last in memory. Kernels of more than a pixel over a thousand channels and
+more are not (PSPNet's head takes 1.4 times as long): each row of channels is too long to stay near the processor. And
+depthwise kernels dilated by more than six pixels (the ASPP of separable DeepLab) fall back to code that is ten times as
+slow: there each of the nine weights is applied to the part of the map it reaches, and a weight that reaches nothing
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+WIDE = 1024
+"""Input channels from which a kernel of more than a pixel is given planes."""
+
+FAR = 6
+"""The largest dilation that depthwise kernels are fast at."""
+
+
+class InPlanes(nn.Module):
+    """A convolution that reads its pictures plane after plane."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        with torch.no_grad():
+            convolution.weight.data = convolution.weight.contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution's answer."""
+        return self.convolution(x.contiguous())
+
+
+class TapByTap(nn.Module):
+    """A depthwise convolution that keeps the size of the map, one weight of its kernel after the other."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        rows, columns = convolution.kernel_size
+        away = [
+            (convolution.dilation[0] * (i - rows // 2), convolution.dilation[1] * (j - columns // 2))
+            for i, j in product(range(rows), range(columns))
+        ]
+        self.taps = sorted(enumerate(away), key=lambda tap: tap[1] != (0, 0))  # the middle one first: it reaches all
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution's answer, up to rounding."""
+        kernel, bias = self.convolution.weight.flatten(1)[..., None, None], self.convolution.bias
+        height, width = x.shape[-2:]
+        y = x * kernel[:, self.taps[0][0]]
+        for place, (down, right) in self.taps[1:]:
+            if abs(down) < height and abs(right) < width:
+                reached = y[..., max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+                seen = x[..., max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+                reached.addcmul_(seen, kernel[:, place])
+        return y if bias is None else y.add_(bias[:, None, None])
+
+
+def suit_processor(net: nn.Module) -> int:
+    """Replace, in `net` itself, the convolutions of both kinds; returns how many. After `lay_out`."""
+    found = 0
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            kind = _kind(child)
+            if kind is not None:
+                setattr(parent, name, kind(child))
+                found += 1
+    return found
+
+
+def _kind(module: nn.Module) -> type[InPlanes] | type[TapByTap] | None:
+    if type(module) is not nn.Conv2d or module.kernel_size == (1, 1) or module.padding_mode != "zeros":
+        return None
+    if module.groups == 1:
+        return InPlanes if module.in_channels >= WIDE else None
+    reach = tuple(d * (k // 2) for d, k in zip(module.dilation, module.kernel_size))
+    same = module.padding == reach and module.stride == (1, 1) and all(k % 2 for k in module.kernel_size)
+    depthwise = module.groups == module.in_channels == module.out_channels
+    return TapByTap if depthwise and same and min(module.dilation) > FAR else None

@@ -1,0 +1,55 @@
+"""The twins of slow convolutions answer as the convolutions do, for any size and any order in memory."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sightline.nn.processor import InPlanes, TapByTap, suit_processor
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    dilation=st.tuples(st.integers(7, 18), st.integers(7, 18)),
+    kernel=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([3, 5])),
+    bias=st.booleans(),
+)
+def test_tap_by_tap_is_the_depthwise_convolution(height, width, dilation, kernel, bias):
+    reach = tuple(d * (k // 2) for d, k in zip(dilation, kernel))
+    plain = nn.Conv2d(4, 4, kernel, padding=reach, dilation=dilation, groups=4, bias=bias).double()
+    net = nn.Sequential(plain)
+    assert suit_processor(net) == 1 and isinstance(net[0], TapByTap)
+    x = torch.randn(2, 4, height, width, dtype=torch.float64)
+    for y in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(net(y), plain(x))
+
+
+def test_wide_kernels_read_planes():
+    plain = nn.Conv2d(1024, 3, 3, padding=1).to(memory_format=torch.channels_last)
+    net = nn.Sequential(plain)
+    x = torch.randn(1, 1024, 5, 6).contiguous(memory_format=torch.channels_last)
+    expected = plain(x)
+    assert suit_processor(net) == 1 and isinstance(net[0], InPlanes)
+    torch.testing.assert_close(net(x), expected)
+    assert net(x).is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "left_alone",
+    [
+        nn.Conv2d(8, 8, 3, padding=6, dilation=6, groups=8),  # near enough
+        nn.Conv2d(8, 8, 3, padding=8, dilation=8, groups=4),  # not depthwise
+        nn.Conv2d(8, 16, 3, padding=8, dilation=8, groups=8),  # two answers a channel
+        nn.Conv2d(8, 8, 3, padding=0, dilation=8, groups=8),  # the map shrinks
+        nn.Conv2d(8, 8, 3, padding=8, dilation=8, groups=8, stride=2),
+        nn.Conv2d(8, 8, 3, padding=8, dilation=8, groups=8, padding_mode="circular"),
+        nn.Conv2d(8, 8, 4, padding=16, dilation=8, groups=8),  # an even kernel has no middle
+        nn.Conv2d(2048, 8, 1),
+        nn.Conv2d(512, 8, 3),
+    ],
+)
+def test_other_convolutions_stay(left_alone):
+    assert suit_processor(nn.Sequential(left_alone)) == 0
