@@ -15,6 +15,7 @@ _TILE = "side of the tiles a picture is cut into, 0: never; when open: only pict
 _OVERLAP = "share of a tile that neighbours have in common"
 _FLIPS = "views that are averaged: none, h (mirrored) or hv (upside down too)"
 _POLICY = "whose rules: mmseg, torchmetrics, monai, smp, nnunet or transunet; our own when open"
+_LIMIT = "objects: answers a picture and class that count; as the run was scored when open"
 _VIEWS = "clips of a video that are averaged; as many as cover it when open"
 _CROPS = "crops of each picture or frame that are averaged: 1, 3 or 10"
 _FUSE = "what is averaged: probabilities or logits"
@@ -71,6 +72,7 @@ def evaluate(
     samples: Annotated[int | None, Parameter(help=_SAMPLES)] = None,
     policy: Annotated[str | None, Parameter(help=_POLICY)] = None,
     metrics: Annotated[str, Parameter(help="scores that cost more, such as hd95,boundary_f1,v_rand,ece")] = "",
+    limit: Annotated[int | None, Parameter(help=_LIMIT)] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     on_error: OnError = "stop",
     json: Json = False,
@@ -83,7 +85,7 @@ def evaluate(
             return verbs.evaluate(
                 run, data, split=split, format=format, val=val, seed=seed, tile=tile, overlap=overlap, flips=flips,
                 scales=numbers("scales", scales), views=views, crops=crops, fuse=fuse, samples=samples,
-                policy=policy, metrics=metrics, device=device, on_error=on_error,
+                policy=policy, metrics=metrics, limit=limit, device=device, on_error=on_error,
                 progress=tick,
             )  # fmt: skip
 

@@ -55,6 +55,7 @@ def train(
     lr: Annotated[float | None, _told("lr")] = None,
     loss: Annotated[str | None, _told("loss")] = None,
     class_weights: Annotated[str | None, _told("class_weights")] = None,
+    limit: Annotated[int | None, _told("limit")] = None,
     seed: Annotated[int, _told("seed")] = 0,
     device: Annotated[str, _told("device")] = "auto",
     devices: Annotated[int, _told("devices")] = 1,

@@ -74,7 +74,7 @@ def read_instance_objects(root: Path, asked: Asked) -> Survey:
         )
     survey.classes = asked.classes or ("object",)
     survey.notes.append(f'one class "{survey.classes[0]}": every value above 0 of a mask is one object')
-    for pair, page in (paged for pair in pairs for paged in expand(pair, survey)):
+    for pair, page in [paged for found in pairs for paged in expand(found, survey)]:
         key = key_of(pair.image, survey.root) + (f"#{page}" if page >= 0 else "")
         image = PictureFile(pair.image, max(page, 0))
         try:
@@ -92,8 +92,8 @@ def things_in(mask: MaskFile, image: PictureFile) -> tuple[Thing, ...]:
     size = image_size(image.path, page=image.page)
     if numbers.shape != size:
         raise SightlineError(
-            f"{mask.path} is {numbers.shape[1]} x {numbers.shape[0]} pixels but its picture {image.path} is {size[1]} x "
-            f"{size[0]}; export the mask again at the picture's size"
+            f"{mask.path} is {numbers.shape[1]} x {numbers.shape[0]} pixels but its picture {image.path} is {size[1]} "
+            f"x {size[0]}; export the mask again at the picture's size"
         )
     return tuple(
         Thing(0, box, area=float(area), mask=mask, value=number, place=number)

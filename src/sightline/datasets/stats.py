@@ -49,6 +49,7 @@ class Stats:
     sides: tuple[float, ...] = ()  # objects: sqrt of the area of every box of the pictures looked at, in pixels, sorted
     class_objects: tuple[int, ...] = ()  # objects of each class
     most_objects: int = 0  # in one picture
+    joints: int = 0  # of one object, at most
 
     @property
     def smallest(self) -> tuple[int, ...]:
@@ -125,6 +126,7 @@ class Counting:
         self.sides: list[float] = []
         self.class_objects = np.zeros(max(classes, 1), np.int64)
         self.most = 0
+        self.joints = 0
 
     def picture(self, image: np.ndarray) -> None:
         """Count one picture `(H, W, C)`."""
@@ -171,6 +173,7 @@ class Counting:
             x0, y0, x1, y1 = thing.box
             self.sides.append(math.sqrt((x1 - x0) * (y1 - y0)))
             self.class_objects[thing.label] += 1
+            self.joints = max(self.joints, len(thing.points))
         self.most = max(self.most, len(things))
         self.labelled += 1
 
@@ -204,6 +207,7 @@ class Counting:
             sides=tuple(sorted(self.sides)),
             class_objects=tuple(int(n) for n in self.class_objects) if self.sides else (),
             most_objects=self.most,
+            joints=self.joints,
         )
 
 

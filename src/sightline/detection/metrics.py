@@ -93,7 +93,7 @@ class DetectionMetric:
 
     kind: what overlaps: `boxes`, `masks` or `keypoints`. limits: answers a picture and class; the last is the limit of
     average precision (pass (1, 10, 500) where pictures hold more than 100 objects); None: COCO's, 1, 10 and 100, or 20
-    for keypoints. sigmas: of the joints, for keypoints.
+    for keypoints. limit: the last of them alone, the others stay COCO's. sigmas: of the joints, for keypoints.
     """
 
     def __init__(
@@ -102,11 +102,16 @@ class DetectionMetric:
         *,
         kind: Kind = "boxes",
         limits: Sequence[int] | None = None,
+        limit: int | None = None,
         sigmas: Sequence[float] = ap.SIGMAS,
     ) -> None:
         if kind not in ("boxes", "masks", "keypoints"):
             raise UsageError(f"kind '{kind}' is unknown; choose from boxes, masks, keypoints")
         limits = tuple(limits) if limits is not None else ((20,) if kind == "keypoints" else (1, 10, 100))
+        if limit is not None:
+            if limit < 1:
+                raise UsageError(f"limit {limit} must be a whole number from 1: answers a picture and class that count")
+            limits = (*(n for n in limits[:-1] if n < limit), limit)
         if not limits or list(limits) != sorted(set(limits)) or limits[0] < 1:
             raise UsageError(f"limits {limits} must be rising whole numbers from 1, such as 1,10,100")
         self.classes, self.kind, self.limits, self.sigmas = tuple(classes), kind, limits, tuple(sigmas)

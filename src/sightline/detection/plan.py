@@ -81,7 +81,8 @@ def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: st
             reason = "small pictures hold fewer objects: proposals and samples to look at"
             chosen |= {f"model.{name}": Choice(value, reason) for name, value in FEW.items()}
     if "anchors" in values and "backbone" in values and not values.get("weights"):
-        sides = [side * scale_of(stats, resize) for side in stats.sides]
+        scale = scale_of(stats, resize)
+        sides = [side * scale for side in stats.sides]
         chosen["model.anchors"] = _anchors(sides, len(values["anchors"]))
     trained = values.get("weights") is not None or values.get("backbone_weights") is not None
     if "mean" in values and not trained:  # trained weights want the mean they were trained with

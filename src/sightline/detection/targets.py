@@ -6,6 +6,7 @@ Everything random about a sample derives from (run seed, epoch, index), never fr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,10 @@ from torch import Tensor
 from sightline.contracts import Batch, Preprocess
 from sightline.datasets.read import read_picture
 from sightline.datasets.records import DataSet, ObjectRecord, Thing
+from sightline.datasets.thing_masks import Crop, has_masks, shapes_of
 from sightline.datasets.things import things_of
 from sightline.detection.contract import PADDING, Target
+from sightline.detection.shapes import Shapes
 from sightline.errors import UsageError
 from sightline.media.prepare import as_float, intensity, match_channels, resize_by_rule, resize_pixels, target_size
 from sightline.ops.recolour import recolour
@@ -26,14 +29,51 @@ from sightline.ops.recolour import recolour
 
 @dataclass(frozen=True)
 class Objects:
-    """One picture's objects as arrays. boxes: `(G, 4)`. labels: `(G,)`. ignore: `(G,)` bool, crowds and difficult."""
+    """One picture's objects as arrays. boxes: `(G, 4)`. labels: `(G,)`. ignore: `(G,)` bool, crowds and difficult.
+
+    masks: as they were read, with their place. joints: `(G, J, 3)`: x, y, and 0 (not labelled), 1 (hidden), 2 (seen);
+    swap: which joint each becomes in a mirror.
+    """
 
     boxes: Tensor
     labels: Tensor
     ignore: Tensor
+    masks: Shapes | None = None
+    joints: Tensor | None = None
+    swap: tuple[int, ...] = ()
 
     def __getitem__(self, index: Tensor) -> Objects:
-        return Objects(self.boxes[index], self.labels[index], self.ignore[index])
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            ignore=self.ignore[index],
+            masks=None if self.masks is None else self.masks[index],
+            joints=None if self.joints is None else self.joints[index],
+        )
+
+    def moved(self, step: Sequence[Sequence[float]]) -> Objects:
+        """Everything after an affine step `(2, 3)` along the axes: x and y now of x, y and 1 before."""
+        corners = torch.stack([_placed(self.boxes[:, i : i + 2], step) for i in (0, 2)])
+        boxes = torch.cat([corners.amin(0), corners.amax(0)], 1)
+        joints = self.joints
+        if joints is not None:
+            joints = torch.cat([_placed(joints[..., :2], step), joints[..., 2:]], -1)
+        masks = None if self.masks is None else self.masks.moved(step)
+        return replace(self, boxes=boxes, joints=joints, masks=masks)
+
+    def mirrored(self) -> Objects:
+        """The joints of a mirrored picture: what was a left hand is a right one."""
+        if self.joints is None or not self.swap:
+            return self
+        return replace(self, joints=self.joints[:, list(self.swap)])
+
+
+def _placed(points: Tensor, step: Sequence[Sequence[float]]) -> Tensor:
+    """Points `(..., 2)` after a step."""
+    (a, b, c), (d, e, f) = step
+    x, y = points.unbind(-1)
+    return torch.stack([a * x + b * y + c, d * x + e * y + f], -1)
 
 
 def objects_of(things: tuple[Thing, ...]) -> Objects:
@@ -114,22 +154,34 @@ class Augment:
 
 
 def resized(image: Tensor, objects: Objects, size: tuple[int, int]) -> tuple[Tensor, Objects]:
-    """Picture and boxes at another size (height, width)."""
+    """Picture and objects at another size (height, width)."""
     height, width = image.shape[-2:]
     if (height, width) == tuple(size):
         return image, objects
-    factor = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float32)
-    return resize_pixels(image, size), replace(objects, boxes=objects.boxes * factor)
+    return resize_pixels(image, size), objects.moved([[size[1] / width, 0, 0], [0, size[0] / height, 0]])
 
 
 def in_window(objects: Objects, top: int, left: int, rows: int, columns: int, *, keep: float) -> Objects:
-    """The objects of which at least `keep` is in a window, cut at its border, in the window's pixels."""
-    boxes = objects.boxes - torch.tensor([left, top, left, top], dtype=torch.float32)
+    """The objects of which at least `keep` is in a window, cut at its border, in the window's pixels.
+
+    Joints outside are no longer labelled.
+    """
+    objects = objects.moved([[1, 0, -left], [0, 1, -top]])
+    boxes = objects.boxes
     cut = torch.stack([boxes[:, 0::2].clamp(0, columns), boxes[:, 1::2].clamp(0, rows)], -1).flatten(1)
     before = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     after = (cut[:, 2:] - cut[:, :2]).prod(1)
-    seen = (after >= keep * before) & ((cut[:, 2:] - cut[:, :2]) >= 1).all(1)
-    return replace(objects, boxes=cut)[seen]
+    whole = (cut == boxes).all(1)  # less than a pixel perhaps, but no less than it was
+    seen = (after >= keep * before) & (((cut[:, 2:] - cut[:, :2]) >= 1).all(1) | whole)
+    return replace(objects, boxes=cut, joints=_within(objects.joints, rows, columns))[seen]
+
+
+def _within(joints: Tensor | None, rows: int, columns: int) -> Tensor | None:
+    if joints is None:
+        return None
+    x, y, _ = joints.unbind(-1)
+    inside = (x >= 0) & (x <= columns) & (y >= 0) & (y <= rows)
+    return joints * inside[..., None]
 
 
 def window_with_objects(
@@ -149,18 +201,24 @@ def window_with_objects(
 
 
 def mirrored(image: Tensor, objects: Objects, axis: int) -> tuple[Tensor, Objects]:
-    """Left and right (axis -1) or up and down (axis -2) exchanged."""
-    side, first = image.shape[axis], 0 if axis == -1 else 1
-    boxes = objects.boxes.clone()
-    boxes[:, first], boxes[:, first + 2] = side - objects.boxes[:, first + 2], side - objects.boxes[:, first]
-    return image.flip(axis), replace(objects, boxes=boxes)
+    """Left and right (axis -1) or up and down (axis -2) exchanged; left joints become right ones."""
+    side = image.shape[axis]
+    step = [[-1, 0, side], [0, 1, 0]] if axis == -1 else [[1, 0, 0], [0, -1, side]]
+    return image.flip(axis), objects.moved(step).mirrored()
 
 
 def turned(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
     """A quarter turn to the left."""
-    width = image.shape[-1]
-    x0, y0, x1, y1 = objects.boxes.unbind(1)
-    return image.rot90(1, (-2, -1)), replace(objects, boxes=torch.stack([y0, width - x1, y1, width - x0], 1))
+    return image.rot90(1, (-2, -1)), objects.moved([[0, 1, 0], [-1, 0, image.shape[-1]]])
+
+
+def drawn(objects: Objects, size: tuple[int, int]) -> tuple[Objects, tuple[Crop, ...]]:
+    """Objects with something of their mask in a picture of `size` (and those that are ignored), and their masks."""
+    if objects.masks is None:
+        return objects, ()
+    crops = objects.masks.drawn(size)
+    seen = torch.tensor([crop.area > 0 for crop in crops], dtype=torch.bool) | objects.ignore
+    return objects[seen], tuple(crop for crop, here in zip(crops, seen.tolist()) if here)
 
 
 @dataclass(frozen=True)
@@ -170,19 +228,55 @@ class Sample:
     key: str
     image: Tensor  # (C, H, W), uint8 or float32 in [0, 1]
     objects: Objects
+    masks: tuple[Crop, ...] | None = None  # one an object, at the picture's size; None: nothing has a mask
+
+
+COCO_JOINTS = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
+    "right_ankle",
+)
+
+
+def swapped(names: Sequence[str]) -> tuple[int, ...]:
+    """Which joint takes each one's place in a mirror, by the words left and right in their names."""
+    known = {name.lower(): place for place, name in enumerate(names)}
+    found = []
+    for place, name in enumerate(names):
+        low = name.lower()
+        other = low.replace("left", "right") if "left" in low else low.replace("right", "left")
+        found.append(known.get(other, place))
+    return tuple(found)
 
 
 class Samples(torch.utils.data.Dataset):
-    """The records of a data set as samples; the item `(epoch, index)` is a pure function of them and of `seed`."""
+    """The records of a data set as samples; the item `(epoch, index)` is a pure function of them and of `seed`.
+
+    full: with masks and joints, where the data have any. Where joints have no names (and are not COCO's 17) nobody
+    knows left from right, and nothing is mirrored.
+    """
 
     def __init__(
-        self, data: DataSet, *, preprocess: Preprocess, seed: int, augment: Augment | None = None, keep: bool = False
+        self,
+        data: DataSet,
+        *,
+        preprocess: Preprocess,
+        seed: int,
+        augment: Augment | None = None,
+        keep: bool = False,
+        full: bool = False,
     ):
         if seed < 0:
             raise UsageError(f"seed {seed} must be a whole number from 0")
         self.records: tuple[ObjectRecord, ...] = data.records
         self.num_classes = len(data.classes)
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
+        self.masks = full and has_masks(self.records)
+        self.joints = joints_in(self.records) if full else 0
+        names = data.facts.get("joints") or (COCO_JOINTS if self.joints == len(COCO_JOINTS) else ())
+        self.swap = swapped(names) if len(names) == self.joints else ()
+        if self.augment is not None and self.joints and not self.swap:
+            self.augment = replace(self.augment, flip=False, flip_vertical=False)
         self._kept: dict[int, tuple[Tensor, Objects]] | None = {} if keep else None
 
     def __len__(self) -> int:
@@ -193,7 +287,8 @@ class Samples(torch.utils.data.Dataset):
         image, objects = self._load(index)
         if self.augment is not None:
             image, objects = self.augment(image, objects, np.random.default_rng([self.seed, epoch, index]))
-        return Sample(self.records[index].key, image, objects)
+        objects, crops = drawn(objects, (image.shape[-2], image.shape[-1]))
+        return Sample(self.records[index].key, image, objects, crops if self.masks else None)
 
     def _load(self, index: int) -> tuple[Tensor, Objects]:
         """Pixels and objects at the size the preprocess asks for; decoded once when they are kept in memory."""
@@ -202,7 +297,12 @@ class Samples(torch.utils.data.Dataset):
         record = self.records[index]
         picture = read_picture(record)
         size = (picture.shape[0], picture.shape[1])
-        objects = objects_of(things_of(record, self.num_classes, size))
+        things = things_of(record, self.num_classes, size)
+        objects = objects_of(things)
+        if self.masks:
+            objects = replace(objects, masks=Shapes(shapes_of(record, things, size)))
+        if self.joints:
+            objects = replace(objects, joints=joints_of(things, self.joints), swap=self.swap)
         image = match_channels(intensity(picture, self.preprocess.intensity), self.preprocess.channels)
         new = target_size(size, self.preprocess.resize)
         _, objects = resized(image[:1], objects, new)
@@ -223,13 +323,42 @@ def collate(samples: list[Sample], *, multiple: int = 32) -> Batch:
     images = torch.stack([F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in pixels])
     most = max(len(s.objects.labels) for s in samples)
     pads = [most - len(s.objects.labels) for s in samples]
+    joints = [s.objects.joints for s in samples if s.objects.joints is not None]
     target = Target(
         boxes=torch.stack([F.pad(s.objects.boxes, (0, 0, 0, pad)) for s, pad in zip(samples, pads)]),
         labels=torch.stack([F.pad(s.objects.labels, (0, pad), value=PADDING) for s, pad in zip(samples, pads)]),
         ignore=torch.stack([F.pad(s.objects.ignore, (0, pad)) for s, pad in zip(samples, pads)]),
+        masks=_stacked([s.masks for s in samples if s.masks is not None], (most, height, width)),
+        keypoints=torch.stack([F.pad(x, (0, 0, 0, 0, 0, pad)) for x, pad in zip(joints, pads)]) if joints else None,
     )
     sizes = torch.tensor([tuple(s.image.shape[-2:]) for s in samples])
     return Batch(images=images, targets=target, sizes=sizes, keys=tuple(s.key for s in samples))
+
+
+def _stacked(masks: Sequence[tuple[Crop, ...]], size: tuple[int, int, int]) -> Tensor | None:
+    """`(B, G, H, W)` bool with every object's flags at its place; None of none."""
+    if not masks:
+        return None
+    found = torch.zeros(len(masks), *size, dtype=torch.bool)
+    for picture, crops in zip(found.numpy(), masks):
+        for plane, crop in zip(picture, crops):
+            height, width = crop.inside.shape
+            plane[crop.top : crop.top + height, crop.left : crop.left + width] = crop.inside
+    return found
+
+
+def joints_in(records: Sequence[ObjectRecord]) -> int:
+    """How many joints the objects of a data set have, at most."""
+    return max((len(thing.points) for record in records for thing in record.labels or ()), default=0)
+
+
+def joints_of(things: Sequence[Thing], count: int) -> Tensor:
+    """The joints of a record's objects, `(G, count, 3)`: x, y, and 0 where nobody labelled one."""
+    found = torch.zeros(len(things), count, 3)
+    for row, thing in zip(found, things):
+        if thing.points:
+            row[: len(thing.points)] = torch.tensor(thing.points)
+    return found
 
 
 def _pair(value: Any, *kinds: type) -> bool:

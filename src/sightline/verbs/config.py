@@ -57,6 +57,7 @@ TRAIN: tuple[Option, ...] = (
     Option("lr", None, "highest learning rate", LEARN),
     Option("loss", None, "ce, dice, lovasz, ... (docs/training.md), or a sum such as ce+0.5*dice(squared=true)", LEARN),
     Option("class_weights", None, "none, median, root (of median frequencies), or a number for each class", LEARN),
+    Option("limit", None, "objects: answers a picture and class that are scored", LEARN),
     Option("seed", 0, "all randomness derives from it: same seed, same numbers", LEARN),
     Option("device", "auto", "auto, cpu, cuda, cuda:1 or mps", MACHINE),
     Option("devices", 1, "devices of this machine to train on", MACHINE),

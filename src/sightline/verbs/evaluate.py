@@ -95,6 +95,7 @@ def evaluate(
     samples: int | None = None,
     policy: str | None = None,
     metrics: Sequence[str] | str = (),
+    limit: int | None = None,
     on_error: str = "stop",
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -104,6 +105,7 @@ def evaluate(
     samples: looks with dropout on (Bayesian SegNet), whose mean is the answer.
     policy: whose rules the numbers follow instead of ours (`mmseg`, `torchmetrics`, ...), to compare with a paper.
     metrics: scores that cost more and are made when asked for (`hd95`, `v_rand`, `ece`, ...); docs/metrics.md.
+    limit: of objects: answers a picture and class that count; None: as the run was scored, else COCO's 100.
 
     split: `test` when the data has one, else `val`, else everything. val and seed: how a split is made where the data
     gives none; the run's own by default, so that its validation pictures are found again. on_error: `stop` at the
@@ -140,7 +142,7 @@ def evaluate(
     if metrics and "keep" in signature(task.procedure).parameters:
         further["keep"] = True  # what is measured besides may need the probabilities of tiled pictures too
     options = procedure_of(task, tile, overlap, flips, scales, further)
-    metric, skipped = metric_for(task, card, policy, metrics), {}
+    metric, skipped = metric_for(task, card, policy, metrics, limit), {}
     for done, scored in enumerate(score(net, part, task, card, options, metric, skipped, on_error), start=1):
         if progress:
             progress(f"{done}/{len(part.records)} {scored}")
@@ -169,13 +171,17 @@ def evaluate(
     return answer
 
 
-def metric_for(task: Task, card: Card, policy: str | None, metrics: Sequence[str] | str) -> Any:
+def metric_for(
+    task: Task, card: Card, policy: str | None, metrics: Sequence[str] | str, limit: int | None = None
+) -> Any:
     """The room's metric, told what it is asked for. Raises `UsageError` where the room knows no such choice."""
     names = metrics.split(",") if isinstance(metrics, str) else metrics
     asked = {"policy": policy, "measures": tuple(name.strip() for name in names if name.strip())}
     asked = {name: value for name, value in asked.items() if value}
     if card.extra.get("multilabel"):
         asked["multilabel"] = True
+    if limit is not None or card.extra.get("limit"):
+        asked["limit"] = limit if limit is not None else card.extra["limit"]
     known = signature(task.metric).parameters
     for name in asked:
         if name not in known:

@@ -111,6 +111,7 @@ def train(
     lr: float | None = None,
     loss: str | None = None,
     class_weights: str | Sequence[float] | None = None,
+    limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
     devices: int = 1,
@@ -129,7 +130,8 @@ def train(
 
     model: a name of `models()`, or an `Entry` of your own (which a resume needs again).
     model_values: values of the network's builder (`width`, ...). train_values: values of `training.plan.Plan`.
-    augment_values: values of the room's augmentation. resume: a run's folder; all but `steps` then comes from it.
+    augment_values: values of the room's augmentation. limit: answers a picture and class that are scored, of objects.
+    resume: a run's folder; all but `steps` then comes from it.
     dry_run: choose, say why, and stop before the first step. say: gets every decision in words; None is silent.
     log: gets every record of `metrics.jsonl`; None: a bar with an estimate on stderr, unless `say` is None.
 
@@ -141,7 +143,7 @@ def train(
     given = {
         "backbone": backbone, "weights": weights, "resize": resize, "intensity": intensity, "clip": clip, "size": size,
         "augment": augment, "batch": batch, "steps": steps, "epochs": epochs, "lr": lr, "loss": loss,
-        "class_weights": class_weights,
+        "class_weights": class_weights, "limit": limit,
         "workers": workers, "precision": precision,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
@@ -250,6 +252,11 @@ def choose(
     choices = task.plan(looked, open_values, machine_here(kind))
     if "class_weights" in given and "class_weights" not in choices:
         raise UsageError(f"class_weights is no choice of {task.name}; leave it out")
+    if "limit" in given:
+        from inspect import signature as signature_of
+
+        if "limit" not in signature_of(task.metric).parameters:
+            raise UsageError(f"limit is no choice of {task.name}; leave it out")
     resolved = ("epochs", "class_weights")
     choices |= {name: Choice(value, "as asked") for name, value in given.items() if name not in resolved}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
@@ -338,15 +345,20 @@ def network(setup: Setup, entry: Entry) -> tuple[nn.Module, str]:
         from sightline.verbs.load import load_weights
 
         loaded = str(load_weights(net, setup.value("weights")))
-    task_of(entry).configure(
-        net, loss=setup.value("loss"), class_weights=setup.value("class_weights"), **multilabel(setup)
-    )
+    weights = setup.value("class_weights")
+    task_of(entry).configure(net, loss=setup.value("loss"), class_weights=weights, **multilabel(setup))
     return net, loaded
 
 
 def multilabel(setup: Setup) -> dict[str, Any]:
     """What the room is told besides when classes may overlap; nothing otherwise."""
     return {"multilabel": True} if setup.value("multilabel") else {}
+
+
+def scored(setup: Setup) -> dict[str, Any]:
+    """What the room's scores are told besides: that classes may overlap, how many answers count; mostly nothing."""
+    limit = setup.value("limit")
+    return multilabel(setup) | ({} if limit is None else {"limit": limit})
 
 
 def carry_out(
@@ -431,7 +443,7 @@ def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module],
     procedure = task.procedure(**({"views": 1} if task.kind == "clips" else {}))
 
     def validate(net: nn.Module) -> dict[str, Any]:
-        metric = task.metric(setup.classes, **multilabel(setup))
+        metric = task.metric(setup.classes, **scored(setup))
         for record in part.records:
             if record.labels is not None:
                 with suppress(SightlineError) if setup.training["on_error"] == "skip" else nullcontext():
@@ -577,7 +589,7 @@ def write_cards(folder: Path, setup: Setup, entry: Entry, scores: Mapping[str, M
         preprocess=setup.preprocess,
         versions=versions(),
         data=setup.data,
-        extra={"split": {"val": setup.opened["val"], "seed": setup.opened["seed"]}, **multilabel(setup)},
+        extra={"split": {"val": setup.opened["val"], "seed": setup.opened["seed"]}, **scored(setup)},
     )
     for name in ("best", "last"):
         if scores or not (folder / name / "card.json").exists():
