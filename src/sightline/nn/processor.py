@@ -66,15 +66,14 @@ def suit_processor(net: nn.Module) -> int:
     found = 0
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            kind = _kind(child)
-            if kind is not None:
+            if type(child) is nn.Conv2d and (kind := _kind(child)) is not None:
                 setattr(parent, name, kind(child))
                 found += 1
     return found
 
 
-def _kind(module: nn.Module) -> type[InPlanes] | type[TapByTap] | None:
-    if type(module) is not nn.Conv2d or module.kernel_size == (1, 1) or module.padding_mode != "zeros":
+def _kind(module: nn.Conv2d) -> type[InPlanes] | type[TapByTap] | None:
+    if module.kernel_size == (1, 1) or module.padding_mode != "zeros":
         return None
     if module.groups == 1:
         return InPlanes if module.in_channels >= WIDE else None

@@ -154,7 +154,8 @@ class PSPNet(nn.Module):
         super().__init__()
         self.normalize = normalize
         self.backbone = backbone
-        self.ppm, self.rule = ppm, ppm.rule
+        self.ppm = ppm
+        self.rule: Rule = ppm.rule
         self.cls = score_head(ppm.channels, channels, num_classes, dropout)
         self.aux_stage = aux
         self.aux = None
