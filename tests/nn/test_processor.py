@@ -49,6 +49,7 @@ def test_wide_kernels_read_planes():
         nn.Conv2d(8, 8, 4, padding=16, dilation=8, groups=8),  # an even kernel has no middle
         nn.Conv2d(2048, 8, 1),
         nn.Conv2d(512, 8, 3),
+        nn.Conv2d(1024, 8, 3, padding=2, dilation=2),
     ],
 )
 def test_other_convolutions_stay(left_alone):

@@ -1,7 +1,7 @@
 """Convolutions as processors like them, for inference: the two kinds that PyTorch's channels-last kernels are slow at.
 
-Most convolutions are faster with the channels last in memory. Kernels of more than a pixel over a thousand channels and
-more are not (PSPNet's head takes 1.4 times as long): each row of channels is too long to stay near the processor. And
+Most convolutions are faster with the channels last in memory. Undilated kernels of more than a pixel over a thousand
+channels and more are not (PSPNet's head takes 1.4 times as long): each row of channels is too long to stay near the processor. And
 depthwise kernels dilated by more than six pixels (the ASPP of separable DeepLab) fall back to code that is ten times as
 slow: there each of the nine weights is applied to the part of the map it reaches, and a weight that reaches nothing
 costs nothing.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 WIDE = 1024
-"""Input channels from which a kernel of more than a pixel is given planes."""
+"""Input channels from which an undilated kernel of more than a pixel is given planes."""
 
 FAR = 6
 """The largest dilation that depthwise kernels are fast at."""
@@ -76,7 +76,7 @@ def _kind(module: nn.Conv2d) -> type[InPlanes] | type[TapByTap] | None:
     if module.kernel_size == (1, 1) or module.padding_mode != "zeros":
         return None
     if module.groups == 1:
-        return InPlanes if module.in_channels >= WIDE else None
+        return InPlanes if module.in_channels >= WIDE and max(module.dilation) == 1 else None
     reach = tuple(d * (k // 2) for d, k in zip(module.dilation, module.kernel_size))
     same = module.padding == reach and module.stride == (1, 1) and all(k % 2 for k in module.kernel_size)
     depthwise = module.groups == module.in_channels == module.out_channels
