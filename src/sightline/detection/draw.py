@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from sightline.detection.answer import Detections
 from sightline.media import draw as pen
@@ -31,15 +32,61 @@ def draw(image: np.ndarray | None, found: Detections, *, words: bool = True) -> 
     labels = found.labels.cpu().tolist()
     table = colours_for(found.classes or [str(k) for k in range(max(labels, default=0) + 1)], found.colours)
     if found.masks is not None and len(found):
-        for mask, label in zip(reversed(found.masks.dense().cpu().numpy()), reversed(labels)):
-            canvas[mask] = (0.5 * canvas[mask] + 0.5 * table[label % len(table)]).astype(np.uint8)
+        for place in reversed(range(len(found))):  # one at a time: a hundred at the picture's size may fill memory
+            mask = found.masks[torch.tensor([place])].dense()[0].cpu().numpy()
+            canvas[mask] = (0.5 * canvas[mask] + 0.5 * table[labels[place] % len(table)]).astype(np.uint8)
     thick = max(1, round(min(canvas.shape[:2]) / 240))
     for box, label, score in zip(boxes[::-1], labels[::-1], found.scores.cpu().tolist()[::-1]):
         colour = table[label % len(table)]
         frame(canvas, box, colour, thick)
         if words:
             tag(canvas, box, f"{found.name_of(label)} {score:.2f}", colour)
+    if found.keypoints is not None:
+        for joints in found.keypoints.cpu().numpy()[::-1]:
+            skeleton(canvas, joints, thick)
     return canvas
+
+
+SKELETON = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+"""Which of COCO's 17 joints are joined, as its annotation files say."""
+
+
+def skeleton(canvas: np.ndarray, joints: np.ndarray, thick: int) -> None:
+    """Paint one object's joints `(J, 3)` into `canvas`: a colour each, those of COCO joined; a score of 0 is none."""
+    colours = pen.palette(len(joints))
+    seen = joints[:, 2] != 0
+    for a, b in SKELETON if len(joints) == 17 else ():
+        if seen[a] and seen[b]:
+            line(
+                canvas,
+                joints[a, :2],
+                joints[b, :2],
+                ((colours[a].astype(int) + colours[b]) // 2).astype(np.uint8),
+                thick,
+            )
+    for (x, y), colour, here in zip(joints[:, :2], colours, seen):
+        if here:
+            spot(canvas, np.array([[x, y]]), colour, thick + 1)
+
+
+def line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: np.ndarray, thick: int) -> None:
+    """Paint a straight line between two points (x, y) into `canvas`."""
+    steps = int(np.ceil(np.abs(end - start).max())) + 1
+    along = np.linspace(0.0, 1.0, min(steps, 4 * max(canvas.shape[:2])))[:, None]
+    spot(canvas, start + along * (end - start), colour, thick)
+
+
+def spot(canvas: np.ndarray, points: np.ndarray, colour: np.ndarray, thick: int) -> None:
+    """Paint squares of `thick` pixels around points `(N, 2)` into `canvas`, as far as they lie in it."""
+    height, width = canvas.shape[:2]
+    reach = np.arange(thick) - (thick - 1) // 2
+    column = (np.floor(points[:, 0]).astype(int)[:, None, None] + reach[None, None, :]) + 0 * reach[None, :, None]
+    row = (np.floor(points[:, 1]).astype(int)[:, None, None] + reach[None, :, None]) + 0 * reach[None, None, :]
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    canvas[row[inside], column[inside]] = colour
 
 
 def frame(canvas: np.ndarray, box: np.ndarray, colour: np.ndarray, thick: int) -> None:

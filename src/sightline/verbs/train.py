@@ -438,7 +438,10 @@ def plan_of(setup: Setup) -> Plan:
 
 
 def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module], dict[str, Any]]:
-    """Scores the held-out pictures at their own size (of a video one clip); `fit` calls it now and then."""
+    """Scores the held-out pictures at their own size (of a video one clip); `fit` calls it now and then.
+
+    Networks of objects say their losses on those pictures besides.
+    """
 
     procedure = task.procedure(**({"views": 1} if task.kind == "clips" else {}))
 
@@ -451,7 +454,16 @@ def _validator(task: Task, part: DataSet, setup: Setup) -> Callable[[nn.Module],
                         net, record, metric, preprocess=setup.preprocess, classes=setup.classes, procedure=procedure
                     )
         report = metric.compute()
-        return {"metrics": report.metrics, "per_class": report.per_class}
+        return {"metrics": report.metrics | losses(net), "per_class": report.per_class}
+
+    def losses(net: nn.Module) -> dict[str, float]:
+        from sightline.training.held_out import held_out_losses
+
+        records = tuple(record for record in part.records if record.labels is not None)
+        if task.kind != "objects" or not records or setup.training["on_error"] == "skip":
+            return {}
+        samples = task.samples(replace(part, records=records), preprocess=setup.preprocess, seed=setup.seed)
+        return held_out_losses(net, samples, task.collate, batch_size=setup.training["batch_size"])
 
     return validate
 
