@@ -67,9 +67,14 @@ def measure(path: Path, tests: ModuleType) -> dict[str, Any]:
             continue
         ours = tests.sliced(found[array], about.get("slice")).numpy().astype(np.float64)
         if "may_differ" in about:  # pixels of pasted masks: the share that differs
-            largest = max(largest, float((ours != expected[array]).mean()))
-            continue
-        largest = max(largest, float(np.abs(ours - expected[array]).max() / np.abs(expected[array]).max()))
+            difference, allowed = float((ours != expected[array]).mean()), about["may_differ"]
+        else:
+            scale = max(float(np.abs(expected[array]).max(initial=0)), 1e-12)
+            difference = float(np.abs(ours - expected[array]).max(initial=0)) / scale
+            allowed = about.get("tolerance", case["tolerance"])
+        if not difference <= allowed:
+            raise SystemExit(f"{path.stem}: {array} differs by {difference:.2e}, allowed {allowed:.0e}")
+        largest = max(largest, difference)
     return {
         "system": name,
         "what": "difference",

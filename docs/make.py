@@ -28,6 +28,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def systems_page(entries: Mapping[str, Entry], results: Sequence[Result]) -> str
         parts += ["## Scores, and how to get them again", _scores(scores)]
     if others:
         parts += ["## Comparisons, and how to get them again", _comparisons(others)]
+    parts += ["## Names of files that were never compared", _unverified(entries)]
     parts += ["## Published weights", _weights(entries)]
     return "\n\n".join(parts) + "\n"
 
@@ -231,6 +233,17 @@ def _weights(entries: Mapping[str, Entry]) -> str:
     ]
     head = ("name", "system", "trained on", "published scores", "size", "licence")
     return "Scores are as their publishers print them, not measured here.\n\n" + table(head, rows, right=(4,))
+
+
+def _unverified(entries: Mapping[str, Entry]) -> str:
+    rows = [
+        (found.words, f"`{found.origin}`", f"[page](systems/{key}.md)", "*unverified*")
+        for key, module in dict.fromkeys((_key(e), e.build.partition(":")[0]) for e in entries.values())
+        for found in getattr(import_module(module), "KEY_MAPS", ())
+        if not found.verified
+    ]
+    words = "`load_weights` reads these files by names and shapes; no public network's answers were met through them."
+    return words + "\n\n" + table(("file of", "layout", "system", ""), rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:

@@ -160,6 +160,7 @@ class KeyMap:
     words: one sentence for whoever asks what this is.
     lacks: prefixes of our names of parts that files of this origin never hold (the decoder, in a file of a backbone):
         they keep their fresh values, and the report says so.
+    verified: whether a public network's answers were met through it; where not, names and shapes alone are tested.
 
     Raises UsageError for a malformed row.
     """
@@ -172,6 +173,7 @@ class KeyMap:
     prefix: str = ""
     container: str = ""
     lacks: tuple[str, ...] = ()
+    verified: bool = True
 
     def __post_init__(self) -> None:
         if not self.origin:

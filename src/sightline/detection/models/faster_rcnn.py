@@ -596,5 +596,6 @@ KEY_MAPS = (
         ),
         container="state_dict",
         words="open-mmlab/mmdetection: Faster R-CNN with a pyramid",
+        verified=False,
     ),
 )

@@ -492,5 +492,6 @@ KEY_MAPS = (
         ),
         container="state_dict",
         words="xieenze/PolarMask",
+        verified=False,
     ),
 )

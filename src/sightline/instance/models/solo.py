@@ -437,5 +437,6 @@ KEY_MAPS = (
         ),
         container="state_dict",
         words="WXinlong/SOLO: SOLO and decoupled SOLO",
+        verified=False,
     ),
 )

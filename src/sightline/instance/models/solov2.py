@@ -288,5 +288,6 @@ KEY_MAPS = (
         ),
         container="state_dict",
         words="WXinlong/SOLO: SOLOv2",
+        verified=False,
     ),
 )
