@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.action.sampling import parse_rule, whole_size
-from sightline.classification.targets import Augment, Sample
+from sightline.classification.targets import Augment, Sample, varied
 from sightline.contracts import Preprocess
 from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.records import ClassRecord, DataSet
@@ -38,28 +38,30 @@ class ClipSamples(torch.utils.data.Dataset):
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
         self.rule = parse_rule(preprocess.clip) if whole_size(preprocess.clip) is None else None
         self._info: dict[int, VideoInfo] = {}
+        self.classes = len(data.classes)
         self._volumes: dict[int, Tensor] = {}
         self._frames: dict[int, np.ndarray] | None = {} if keep and fits(data, preprocess) else None
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, ticket: tuple[int, int]) -> Sample:
+    def __getitem__(self, ticket: tuple[int, int]) -> Sample | list[Sample]:
         epoch, index = ticket
         record = self.records[index]
         assert record.labels is not None
         if self.rule is None or is_volume_record(record):
             return Sample(record.key, self._brain(index), record.labels)
-        info = self._video(index)
         rng = np.random.default_rng([self.seed, epoch, index])
+        return varied(record.key, record.labels, self.augment, self.classes, rng, lambda: self._clip(index, rng))
+
+    def _clip(self, index: int, rng: np.random.Generator) -> Tensor:
+        assert self.rule is not None
+        info = self._video(index)
         if self.augment is None:
             chosen = self.rule.views(info.frames, 1, fps=info.fps)[0]
         else:
             chosen = self.rule.train(info.frames, rng, fps=info.fps)
-        x = to_clip(self._read(index, info, chosen), self.preprocess.channels)
-        if self.augment is not None:
-            x = self.augment(x, rng)
-        return Sample(record.key, x, record.labels)
+        return to_clip(self._read(index, info, chosen), self.preprocess.channels)
 
     def _brain(self, index: int) -> Tensor:
         if index not in self._volumes:

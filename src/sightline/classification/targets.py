@@ -6,6 +6,7 @@ Everything random about a sample derives from (run seed, epoch, index), never fr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sightline.classification.contract import Target
+from sightline.classification.randaugment import MOST, rand_augment
 from sightline.contracts import Batch, Preprocess
 from sightline.datasets.records import ClassRecord, DataSet
 from sightline.errors import UsageError
@@ -29,6 +31,9 @@ class Augment:
     scale: sides of the window that is cut out before it becomes `crop`, relative to the largest that fits.
     flip, flip_vertical: mirrored, upside down, half of the time. colour: strength of random brightness and contrast.
     reverse: clips only: played backwards half of the time.
+    randaugment: how many operations of RandAugment, and their magnitude from 0 to 30; (0, 0): none.
+    mixup, cutmix: alpha of the shares in which neighbours of a batch are mixed; 0: not. With both, one of them a batch.
+    repeats: how often a sample stands in its batch, each time augmented anew (Hoffer et al. 2020).
     """
 
     crop: tuple[int, int] | None = None
@@ -37,6 +42,10 @@ class Augment:
     flip_vertical: bool = False
     colour: float = 0.0
     reverse: bool = False
+    randaugment: tuple[int, float] = (0, 0)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.crop is not None and not (len(self.crop) == 2 and all(isinstance(n, int) and n > 0 for n in self.crop)):
@@ -45,6 +54,16 @@ class Augment:
             raise UsageError(f"augment.scale {self.scale} must be a lowest and a highest share up to 1, such as 0.8,1")
         if not (isinstance(self.colour, (int, float)) and 0 <= self.colour <= 1):
             raise UsageError(f"augment.colour {self.colour} must be a number from 0 to 1")
+        if not (len(self.randaugment) == 2 and self.randaugment[0] >= 0 and 0 <= self.randaugment[1] <= MOST):
+            raise UsageError(
+                f"augment.randaugment {self.randaugment} must be a number of operations and a magnitude up to {MOST}, "
+                "such as 2,9"
+            )
+        for name in ("mixup", "cutmix"):
+            if not (isinstance(getattr(self, name), (int, float)) and 0 <= getattr(self, name) < math.inf):
+                raise UsageError(f"augment.{name} {getattr(self, name)} must be a number from 0, such as 0.2")
+        if not (isinstance(self.repeats, int) and self.repeats >= 1):
+            raise UsageError(f"augment.repeats {self.repeats} must be a whole number from 1")
         for name in ("flip", "flip_vertical", "reverse"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"augment.{name} {getattr(self, name)} must be true or false")
@@ -62,6 +81,8 @@ class Augment:
         if x.ndim == 4 and self.reverse and rng.random() < 0.5:
             axes.append(1)
         x = x.flip(axes) if axes else x
+        if self.randaugment[0]:
+            x = rand_augment(x, self.randaugment[0], self.randaugment[1], rng)
         return recolour(x, self.colour, rng).contiguous() if self.colour else x.contiguous()
 
 
@@ -91,6 +112,37 @@ class Sample:
     key: str
     image: Tensor  # (C, H, W) or (C, T, H, W), uint8 or float32
     label: int
+    mix: Mix | None = None
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a batch that begins with this sample is mixed: alphas of `Augment`, a random seed, how many classes."""
+
+    mixup: float
+    cutmix: float
+    seed: int
+    classes: int
+
+
+def varied(
+    key: str,
+    label: int,
+    augment: Augment | None,
+    classes: int,
+    rng: np.random.Generator,
+    read: Callable[[], Tensor],
+) -> Sample | list[Sample]:
+    """A sample as it is, or augmented (`repeats` times: a list); `read` gives its pixels anew each time."""
+    if augment is None:
+        return Sample(key, read(), label)
+    found = []
+    for _ in range(augment.repeats):
+        image = augment(read(), rng)
+        mixes = augment.mixup > 0 or augment.cutmix > 0
+        mix = Mix(augment.mixup, augment.cutmix, int(rng.integers(2**31)), classes) if mixes else None
+        found.append(Sample(key, image, label, mix))
+    return found if augment.repeats > 1 else found[0]
 
 
 class Samples(torch.utils.data.Dataset):
@@ -103,19 +155,18 @@ class Samples(torch.utils.data.Dataset):
             raise UsageError(f"seed {seed} must be a whole number from 0")
         self.records: tuple[ClassRecord, ...] = data.records
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
+        self.classes = len(data.classes)
         self._kept: dict[int, Tensor] | None = {} if keep else None
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, ticket: tuple[int, int]) -> Sample:
+    def __getitem__(self, ticket: tuple[int, int]) -> Sample | list[Sample]:
         epoch, index = ticket
-        image = self._load(index)
-        if self.augment is not None:
-            image = self.augment(image, np.random.default_rng([self.seed, epoch, index]))
-        record = self.records[index]
+        image, record = self._load(index), self.records[index]
         assert record.labels is not None
-        return Sample(record.key, image, record.labels)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return varied(record.key, record.labels, self.augment, self.classes, rng, lambda: image)
 
     def _load(self, index: int) -> Tensor:
         if self._kept is not None and index in self._kept:
@@ -135,18 +186,25 @@ def prepared(picture: np.ndarray, preprocess: Preprocess) -> Tensor:
 
 
 def collate(samples: list[Any]) -> Batch:
-    """Stack samples of one size."""
+    """Stack samples of one size; lists of samples (repeats) one after the other; mixed where the first one says so."""
+    samples = [s for item in samples for s in (item if isinstance(item, list) else [item])]
     shapes = {tuple(s.image.shape) for s in samples}
     if len(shapes) > 1:
         sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
         raise UsageError(
             f"samples of different sizes ({sizes}) cannot be one batch; give size=112, or resize=exact(H,W)"
         )
-    return Batch(
+    batch = Batch(
         images=torch.stack([s.image for s in samples]),
         targets=Target(torch.tensor([s.label for s in samples])),
         keys=tuple(s.key for s in samples),
     )
+    mix = samples[0].mix
+    if mix is None or len(samples) < 2:
+        return batch
+    rng = np.random.default_rng([s.mix.seed for s in samples])
+    cut = mix.cutmix > 0 and (mix.mixup == 0 or rng.random() < 0.5)
+    return mixed(batch, mix.classes, alpha=mix.cutmix if cut else mix.mixup, rng=rng, cut=cut)
 
 
 def mixed(batch: Batch, classes: int, *, alpha: float, rng: np.random.Generator, cut: bool = False) -> Batch:

@@ -26,7 +26,7 @@ from sightline.verbs.train import train
 
 @dataclass(frozen=True)
 class Learner:
-    """One system: its model, the rule of its clips, how long it learns, the builder's values; `flow`: what it sees."""
+    """One system: its model, the rule of its clips, how long it learns, the builder's values; flow: sees motion."""
 
     model: str
     clip: str
@@ -35,6 +35,7 @@ class Learner:
     batch: int = 16
     values: Mapping[str, Any] = field(default_factory=dict)
     flow: bool = False
+    side: int = 48
 
 
 _ALEX = {"widths": [32, 48, 64, 64, 64], "hidden": 128, "stride": 2, "size": [48, 48], "dropout": 0.1}
@@ -52,10 +53,18 @@ SYSTEMS: dict[str, Learner] = {
         3800,
         values={"widths": [8, 16, 32, 48, 48], "hidden": 96, "frames": 8, "size": [48, 48], "dropout": 0.1},
     ),
-    "tsm": Learner("tsm", "segments(8)", 4000, 3e-3, values={**_RESNET, "fold": 4}),
-    "slowfast": Learner("slowfast", "arange(16, 1)", 3000, 3e-3, values={"width": 16}),
-    "r3d": Learner("r3d_18_tv", "segments(8)", 2500, 3e-3, values=_RESNET),
-    "lrcn": Learner("lrcn", "segments(8)", 5000, 2e-3, values={"width": 16, "hidden": 128}),
+    # its frames meet at a quarter of the resolution: larger pictures, farther apart
+    "tsm": Learner("tsm", "segments(4)", 4000, 2e-3, values={**_RESNET, "fold": 4}, side=64),
+    "slowfast": Learner("slowfast", "arange(16, 1)", 3000, 2e-3, values={"width": 16}),
+    "r3d": Learner("r3d_18_tv", "segments(8)", 2500, 2e-3, values=_RESNET),
+    # full layers over the map, not its mean: what a frame shows where must reach the recurrent layer
+    "lrcn": Learner(
+        "lrcn_caffe",
+        "segments(8)",
+        5000,
+        values={"widths": [32, 64, 64, 64, 64], "fc6": 256, "hidden": 128, "size": [80, 80], "dropout": [0.1, 0.1]},
+        side=80,
+    ),
     "lrcn_flow": Learner("lrcn", "segments(8)", 2000, 2e-3, values={"width": 16, "hidden": 128}, flow=True),
     "two_stream_temporal": Learner(
         "two_stream_temporal_r101",
@@ -90,8 +99,8 @@ def recipe_of(name: str) -> Recipe:
         options={
             "seed": 0,
             "clip": one.clip,
-            "resize": "exact(48, 48)",
-            "size": [48, 48],
+            "resize": f"exact({one.side}, {one.side})",
+            "size": [one.side, one.side],
             "batch": one.batch,
             "steps": one.steps,
             "lr": one.lr,
