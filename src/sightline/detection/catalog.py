@@ -112,6 +112,26 @@ MODELS: dict[str, Entry] = {
     "retinanet_mmdet_r50_fpn": _retina("retinanet_mmdet_r50_fpn", 37_968_692, _WITHIN, _DENSE),
 }
 
+_FAST = "Fast R-CNN (Girshick 2015)"
+_FASTS = "sightline.detection.models.fast_rcnn"
+_TINY_FAST = {"propose": "dense", "windows": (8, 16, 32, 64), "hidden": 24, "count": 400, "most": 20}
+_LOW = {"canonical": 24}  # so that a small picture has boxes at every level
+
+MODELS |= {
+    "fast_rcnn": Entry(
+        f"{_FASTS}:fast_rcnn", "detection", _FAST, 40_754_246, Preprocess(multiple=32),
+        tiny={"backbone": "mobilenet_v3_small", "channels": 16, **_TINY_FAST, **_LOW},
+    ),
+    "fast_rcnn_vgg16": Entry(
+        f"{_FASTS}:fast_rcnn_vgg16", "detection", _FAST, 134_690_729, Preprocess(resize="within(600, 1000)"),
+        tiny={"depths": (1, 1, 1, 1, 1), "width": 6, **_TINY_FAST, **_MILD},
+    ),
+    "fast_rcnn_detectron2_r50_fpn": Entry(
+        f"{_FASTS}:fast_rcnn_detectron2_r50_fpn", "detection", _FAST, 41_106_001, _WITHIN,
+        traits=frozenset({"adaptive"}), tiny={**_TINY_RESNET, **_TINY_FAST, **_LOW, **_MILD},
+    ),
+}  # fmt: skip
+
 # Single shot: YOLO, SSD -------------------------------------------------------------------------------------------
 
 _YOLO1 = "You Only Look Once: Unified, Real-Time Object Detection (Redmon et al. 2016)"

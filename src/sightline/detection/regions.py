@@ -297,8 +297,9 @@ class SecondStage:
 class Pooler(nn.Module):
     """RoIAlign on the level that suits each box.
 
-    scales: map cells a pixel, a level. lvl: floor(4 + log2(sqrt(area) / 224 + inside) + outside), clipped to the levels
-    there are (FPN, section 4.2, equation 1); sources keep the logarithm from 0 or from rounding by another epsilon.
+    scales: map cells a pixel, a level. lvl: floor(4 + log2(sqrt(area) / side + inside) + outside), clipped to the
+    levels there are (FPN, section 4.2, equation 1); sources keep the logarithm from 0 or from rounding by another
+    epsilon. side: of a box that belongs to the level of stride 16, in pixels.
     """
 
     def __init__(
@@ -310,16 +311,19 @@ class Pooler(nn.Module):
         aligned: bool = True,
         inside: float = 0.0,
         outside: float = 1e-6,
+        side: float = 224.0,
     ) -> None:
         super().__init__()
         self.size, self.scales, self.ratio, self.aligned = size, tuple(scales), ratio, aligned
-        self.inside, self.outside = inside, outside
+        self.inside, self.outside, self.side = inside, outside, side
 
     def levels(self, boxes: Tensor) -> Tensor:
         """Which level each box `(..., 4)` looks at, `(...)` int64."""
         low, high = (-math.log2(self.scales[i]) for i in (0, -1))
         side = areas(boxes.float()).sqrt()
-        return (torch.floor(4 + torch.log2(side / 224 + self.inside) + self.outside).clamp(low, high) - low).long()
+        return (
+            torch.floor(4 + torch.log2(side / self.side + self.inside) + self.outside).clamp(low, high) - low
+        ).long()
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Maps a level and boxes `(B, P, 4)` to `(B * P, C, size, size)`."""
