@@ -306,11 +306,12 @@ def filled_in_box(polygons: Sequence[NDArray[np.float64]], box: Sequence[float],
 
     The outline itself is moved and stretched, and then filled: finer than cutting a mask of pixels (detectron2).
     """
-    x0, y0, x1, y1 = (float(v) for v in box)
+    x0, y0, x1, y1 = np.asarray(box, np.float32)  # and so are the factors: the filling rounds, and ties are common
+    across, down = (np.float32(side) / max(length, np.float32(0.1)) for length in (x1 - x0, y1 - y0))
     moved = []
     for polygon in polygons:
         points = np.asarray(polygon, np.float64).copy()
-        points[0::2] = (points[0::2] - x0) * (side / max(x1 - x0, 0.1))
-        points[1::2] = (points[1::2] - y0) * (side / max(y1 - y0, 0.1))
+        points[0::2] = (points[0::2] - x0) * across
+        points[1::2] = (points[1::2] - y0) * down
         moved.append(points)
     return decoded(filled(moved, (side, side)))

@@ -61,20 +61,23 @@ def roi_align(
     sides = corners[:, 2:] - corners[:, :2]
     if not aligned:
         sides = sides.clamp(min=1.0)
-    y = _samples(corners[:, 1], sides[:, 1], height, ratio, rows)
-    x = _samples(corners[:, 0], sides[:, 0], width, ratio, columns)
+    *y, tall = _samples(corners[:, 1], sides[:, 1], height, ratio, rows)
+    *x, wide = _samples(corners[:, 0], sides[:, 0], width, ratio, columns)
     channels = maps[0].shape[1]
     if not torch.compiler.is_compiling() and boxes.shape[0] == 0:
         return table.new_zeros(0, channels, height, width) + 0.0 * table.sum()
     found = _weighted_sum(table, first, columns, y, x)  # (R, height * width, C)
+    if not ratio:  # at the end, as others do: a mask's share of a cell may be one half, which a third of a third misses
+        found = found / (tall * wide).to(found.dtype)[:, None, None]
     return found.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _samples(start: Tensor, side: Tensor, bins: int, ratio: int, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Along one axis: the two cells and weights of every sample, `(R, bins, S * 2)` each.
+def _samples(start: Tensor, side: Tensor, bins: int, ratio: int, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one axis: the two cells and weights of every sample, `(R, bins, S * 2)` each, and their number `(R,)`.
 
-    Weights hold the mean over the samples: bilinear interpolation is a product of the two axes, and so is its mean
-    over a grid, with zeros where a sample lies more than a cell outside.
+    Bilinear interpolation is a product of the two axes, and so is its mean over a grid, with zeros where a sample lies
+    more than a cell outside. Weights hold the mean over the samples where all boxes have as many (`ratio`), else the
+    sum.
     """
     unit = side / bins
     if ratio > 0:
@@ -92,8 +95,9 @@ def _samples(start: Tensor, side: Tensor, bins: int, ratio: int, cells: Tensor) 
     low = torch.minimum(at.floor().long(), last)
     high = torch.minimum(low + 1, last)
     part = torch.where(low >= last, 0.0, at - low)
-    weight = valid / count[:, None, None]
-    return torch.stack([low, high], -1).flatten(-2), torch.stack([weight * (1 - part), weight * part], -1).flatten(-2)
+    weight = valid / ratio if ratio else valid.float()
+    weights = torch.stack([weight * (1 - part), weight * part], -1).flatten(-2)
+    return torch.stack([low, high], -1).flatten(-2), weights, count
 
 
 STATIC = 4
@@ -109,7 +113,7 @@ def _as_many_as_cells(unit: Tensor) -> tuple[Tensor, int]:
 
 
 def _weighted_sum(
-    table: Tensor, first: Tensor, columns: Tensor, y: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]
+    table: Tensor, first: Tensor, columns: Tensor, y: Sequence[Tensor], x: Sequence[Tensor]
 ) -> Tensor:
     """Rows of `table` weighed and added for every bin: `(R, height * width, C)`."""
     rows, cells = y[0] * columns[:, None, None] + first[:, None, None], x[0]  # (R, height, Sy), (R, width, Sx)
