@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sightline.verbs.compare import compare
     from sightline.verbs.evaluate import evaluate
     from sightline.verbs.export import export
+    from sightline.verbs.features import features
     from sightline.verbs.load import load, load_weights, save_weights
     from sightline.verbs.models import create, info, models
     from sightline.verbs.optimize import optimize
@@ -33,6 +34,7 @@ _HOMES = {
     "create": "models",
     "evaluate": "evaluate",
     "export": "export",
+    "features": "features",
     "info": "models",
     "load": "load",
     "load_weights": "load",
@@ -49,6 +51,7 @@ __all__ = [
     "create",
     "evaluate",
     "export",
+    "features",
     "info",
     "load",
     "load_weights",
