@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sightline.errors import SightlineError
 from sightline.recipes import camvid_ranking, every_segmenter
 from sightline.verbs.models import catalogue, defaults_of, resolve
 from sightline.verbs.train import train
@@ -21,6 +22,27 @@ def test_values_are_those_of_the_builders(table: dict[str, dict[str, Any]]) -> N
     for name, values in table.items():
         assert set(values) <= set(defaults_of(resolve(catalogue()[name].build))), name
     assert set(every_segmenter.OPTIONS) <= set(signature(train).parameters)
+
+
+def test_crops_are_sizes_that_unpadded_networks_take() -> None:
+    checked = 0
+    for name, values in every_segmenter.SMALL.items():
+        build = resolve(catalogue()[name].build)
+        if "unpadded" in catalogue()[name].traits:
+            net, size = build(**values), every_segmenter.recipe(name).options["size"]
+            assert [net.legal_size(n - 2 * net.margin) for n in size] == size, name
+            checked += 1
+    assert checked == 2
+
+
+def test_a_system_that_fails_does_not_stop_the_others(shapes: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(every_segmenter, "FOLDER", tmp_path)
+    monkeypatch.setattr(every_segmenter, "OPTIONS", TINY)
+    monkeypatch.setattr(every_segmenter, "SMALL", {"unet_valid": {"width": 2}, "segnet_basic": {"width": 2}})
+    monkeypatch.setattr(every_segmenter, "OTHERS", {})
+    with pytest.raises(SightlineError, match="1 of 2 failed: unet_valid: height 32 does not fit"):
+        every_segmenter.carry_out_all(shapes, [])
+    assert set(every_segmenter.read_results()) == {"segnet_basic"}
 
 
 def test_every_system_is_trained_once(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,9 @@ from typing import Any
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_text
 from sightline.recipes.baselines import location_prior
-from sightline.recipes.recipe import Recipe, carry_out
+from sightline.recipes.recipe import Recipe, Stopped, carry_out
 
 FOLDER = Path("runs") / "every_segmenter"
-TOLD = FOLDER / "results.json"
 VGG = {"widths": [16, 32, 64, 96, 96], "hidden": 256}
 RESNET = {"width": 16}
 VIT = {"channels": 96, "layers": 2, "heads": 4, "hidden": 192, "head_channels": 64, "decoder": [64, 48, 32, 16]}
@@ -86,6 +85,14 @@ OPTIONS: dict[str, Any] = {
     "train_values": {"validate_every": 500},
 }
 OTHERS: dict[str, dict[str, Any]] = {
+    # VGG without batch norm, from random weights
+    "fcn32s": {"steps": 900, "train_values": {"validate_every": 900}},
+    "fcn16s": {"steps": 900, "train_values": {"validate_every": 900}},
+    "fcn8s": {"steps": 900, "train_values": {"validate_every": 900}},
+    "fcn8s_atonce": {"steps": 900, "train_values": {"validate_every": 900}},
+    # unpadded: sizes are 92 + 8 k
+    "unet_valid": {"size": [188, 252]},
+    "unet_phseg_v5": {"size": [188, 252]},
     # every scale and every pass of the loop looks at the full size: fewer steps, and few weights, so longer ones
     "farabet": {"steps": 400},
     "pinheiro_rcnn": {"lr": 5e-3},
@@ -114,18 +121,30 @@ def recipe(name: str) -> Recipe:
 
 def read_results() -> dict[str, Mapping[str, Any]]:
     """The results there are, by system."""
-    return {row["system"]: row for row in (json.loads(TOLD.read_text()) if TOLD.is_file() else [])}
+    told = FOLDER / "results.json"
+    return {row["system"]: row for row in (json.loads(told.read_text()) if told.is_file() else [])}
 
 
 def carry_out_all(data: str | Path, names: list[str]) -> list[Mapping[str, Any]]:
     """Train and score `names`, or every system without a result; returns and writes all results there are."""
-    results = read_results()
+    results, failed = read_results(), list[str]()
     for done, name in enumerate(names or [name for name in SMALL if name not in results]):
         print(f"{name}, {done + 1} of {len(names) or len(SMALL)}", flush=True)
-        row = carry_out(recipe(name), data, {"run": FOLDER / name})
+        try:
+            row = carry_out(recipe(name), data, {"run": FOLDER / name})
+        except Stopped:
+            raise
+        except SightlineError as error:
+            failed.append(f"{name}: {error}")
+            print(failed[-1], flush=True)
+            continue
         results = read_results()  # another command may have written meanwhile
         results[name] = row | {"command": f"{row['command']} {name}", "values": SMALL[name]}
-        write_text(TOLD, json.dumps([results[key] for key in SMALL if key in results], indent=1) + "\n")
+        write_text(
+            FOLDER / "results.json", json.dumps([results[key] for key in SMALL if key in results], indent=1) + "\n"
+        )
+    if failed:
+        raise SightlineError(f"{len(failed)} of {len(names) or len(SMALL)} failed: " + "; ".join(failed))
     return list(results.values())
 
 

@@ -47,6 +47,10 @@ class Recipe:
     prepare: Callable[[Path], Path] | None = None
 
 
+class Stopped(SightlineError):
+    """Somebody stopped the training; the same command continues."""
+
+
 def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say: Callable[[str], None] = print) -> dict:
     """Train, score, compare with the baseline; returns and writes the result."""
     import torch
@@ -63,7 +67,7 @@ def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say:
         run = train(recipe.model, data, run=folder, say=say, **told)
     seconds = time.monotonic() - begun
     if run.stopped == "interrupted":
-        raise SightlineError(f"stopped at step {run.step} of {run.steps}; the same command continues")
+        raise Stopped(f"stopped at step {run.step} of {run.steps}; the same command continues")
     found = evaluate(folder, data, split=recipe.split, **recipe.judge)
     say(str(found))
     result = {
