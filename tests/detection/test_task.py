@@ -179,3 +179,12 @@ def test_an_answer_selects_scales_and_draws(tmp_path: Path) -> None:
         net.decode(
             net.train()(torch.rand(2, 3, 64, 64), targets=Target(torch.stack([boxes] * 2), torch.zeros(2, 2).long()))
         )
+
+
+def test_networks_of_one_size_are_given_it(squares: Path) -> None:
+    looked = stats(open_dataset(squares, kind="objects", val=0).split("train"))
+    exact = Preprocess(resize="exact(300, 300)")
+    assert plan(looked, {"builder": {}, "entry": exact}, Machine())["resize"].value == "exact(300, 300)"
+    chosen = plan(looked, {"builder": {"size": 224}, "size": [64, 64], "entry": exact}, Machine())
+    assert chosen["resize"].value == "exact(224, 224)"
+    assert plan(looked, {"builder": {"size": 224}, "entry": Preprocess()}, Machine())["resize"].value == "none"

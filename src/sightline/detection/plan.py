@@ -30,7 +30,7 @@ def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str,
     small = machine.device == "cpu"
     batch = 4 if small else 16
     steps = _steps(stats.pictures, batch, small)
-    intensity, resize = choose_intensity(stats), _resize(stats, small)
+    intensity, resize = choose_intensity(stats), _whole(values) or _resize(stats, small)
     used = values.get("resize") or resize.value
     chosen = {
         "intensity": intensity,
@@ -42,6 +42,16 @@ def plan(stats: Stats, values: Mapping[str, Any], machine: Machine) -> dict[str,
         "lr": Choice(5e-4 if small else 2e-4, "AdamW; a short warm-up, then down to 0 along a cosine"),
     }
     return chosen | _network(stats, values, small, values.get("intensity") or intensity.value, used)
+
+
+def _whole(values: Mapping[str, Any]) -> Choice | None:
+    """The one size of networks that see every picture at that size; None for all others."""
+    entry, builder = values.get("entry"), values.get("builder", {})
+    if entry is None or not entry.resize.startswith("exact"):
+        return None
+    side = builder.get("size")
+    rule = f"exact({side}, {side})" if isinstance(side, int) else entry.resize
+    return Choice(rule, "this network sees every picture at one size")
 
 
 def _resize(stats: Stats, small: bool) -> Choice:

@@ -109,13 +109,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "joints": {**keypoints_by_heart.RECIPE.options, "steps": 250},
 }
 
-RESIZED = {
-    **dict.fromkeys(("yolov1", "yolov1_paper", "yolov1_tiny"), "exact(224, 224)"),
-    **dict.fromkeys(("ssd300", "ssd300_torchvision", "ssd300_mmdet"), "exact(300, 300)"),
-    **dict.fromkeys(("ssd512", "ssd512_mmdet"), "exact(512, 512)"),
-    **dict.fromkeys(("ssd", "ssdlite_torchvision"), "exact(256, 256)"),
-}
-"""Systems that see every picture at one size."""
+SIZED = (
+    *("yolov1", "yolov1_paper", "yolov1_tiny", "ssd", "ssd300", "ssd512", "ssd300_torchvision", "ssd300_mmdet"),
+    *("ssd512_mmdet", "ssdlite_torchvision"),
+)
+"""Systems that see every picture at one size, which they say themselves."""
 
 
 def systems(kind: str) -> list[str]:
@@ -152,7 +150,7 @@ def values_of(name: str) -> dict[str, Any]:
 
 def recipe(kind: str, name: str) -> Recipe:
     """The experiment of one system."""
-    options = OPTIONS[kind] | ({"resize": RESIZED[name]} if name in RESIZED else {})
+    options = {key: value for key, value in OPTIONS[kind].items() if key != "resize" or name not in SIZED}
     joints = kind == "joints"
     return Recipe(
         name="every_detector",
