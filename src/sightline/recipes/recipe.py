@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import platform
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,6 +22,7 @@ from sightline.datasets.open import open_dataset
 from sightline.datasets.records import DataSet
 from sightline.errors import SightlineError, UsageError
 from sightline.files import write_text
+from sightline.training.log import read_metrics
 from sightline.verbs.config import nested_value
 from sightline.verbs.evaluate import evaluate
 from sightline.verbs.train import read_setup, train
@@ -60,14 +60,13 @@ def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say:
     named = Path(data)
     if recipe.prepare is not None:
         data = recipe.prepare(named)
-    begun = time.monotonic()
     if (folder / "config.json").exists():
         run = train(resume=folder, say=say)
     else:
         run = train(recipe.model, data, run=folder, say=say, **told)
-    seconds = time.monotonic() - begun
     if run.stopped == "interrupted":
         raise Stopped(f"stopped at step {run.step} of {run.steps}; the same command continues")
+    seconds = max(record.get("time", 0.0) for record in read_metrics(folder / "metrics.jsonl"))  # of all sittings
     found = evaluate(folder, data, split=recipe.split, **recipe.judge)
     say(str(found))
     result = {
