@@ -23,7 +23,7 @@ from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_text
 from sightline.recipes import keypoints_by_heart
 from sightline.recipes.baselines import mean_boxes
-from sightline.recipes.recipe import Recipe, carry_out
+from sightline.recipes.recipe import Recipe, Stopped, carry_out
 from sightline.verbs.evaluate import evaluate
 from sightline.verbs.load import load
 from sightline.verbs.models import catalogue, defaults_of, entry_of, resolve
@@ -179,19 +179,27 @@ def read_results() -> dict[str, Mapping[str, Any]]:
 
 def carry_out_all(kind: str, data: str | Path, names: list[str]) -> list[Mapping[str, Any]]:
     """Train and score `names`, or every system of that kind without a result; returns and writes all results."""
-    results = read_results()
+    results, failed = read_results(), list[str]()
     todo = names or [name for name in systems(kind) if name not in results]
     for done, name in enumerate(todo):
         print(f"{name}, {done + 1} of {len(todo)}", flush=True)
         told = recipe(kind, name)
-        row = carry_out(told, data, {"run": FOLDER / name})
-        learned_from = Path(read_setup(FOLDER / name).data)
-        begun = untrained(FOLDER / name, told.split, learned_from)
+        try:
+            row = carry_out(told, data, {"run": FOLDER / name})
+            begun = untrained(FOLDER / name, told.split, Path(read_setup(FOLDER / name).data))
+        except Stopped:
+            raise
+        except SightlineError as error:
+            failed.append(f"{name}: {error}")
+            print(failed[-1], flush=True)
+            continue
         print(f"{name} untrained: {begun:.4f}", flush=True)
         results = read_results()  # another command may have written meanwhile
         command = f"python -m sightline.recipes.every_detector {kind} {Path(data).name} {name}"
         results[name] = row | {"command": command, "untrained": round(begun, 4), "values": values_of(name)}
         write_text(TOLD, json.dumps([results[key] for key in sorted(results)], indent=1) + "\n")
+    if failed:
+        raise SightlineError(f"{len(failed)} of {len(todo)} failed: " + "; ".join(failed))
     return list(results.values())
 
 
