@@ -1,7 +1,8 @@
 """A picture in, its objects out, in the picture's own pixels: whole or in tiles, once or several times.
 
 Views (tiles, mirrored pictures, other sizes) are answered one by one; what several of them found is one object when
-boxes of a class overlap, the best score speaks (greedy suppression).
+boxes of a class overlap, the best score speaks (greedy suppression), with its mask and its joints. In a mirror left
+joints are right ones, which is known of COCO's 17 alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from sightline.contracts import Preprocess
 from sightline.detection.answer import Detections
+from sightline.detection.targets import COCO_JOINTS, swapped
+from sightline.detection.views import Placed, several
 from sightline.errors import UsageError
 from sightline.media.prepare import as_float, prepare, resize_pixels
 from sightline.ops.nms import nms
@@ -110,6 +113,8 @@ def views(
                 found = moved(found, top, left)
                 for axis in axes:
                     found = flipped(found, axis, size)
+                if found.masks is not None:
+                    found = replace(found, masks=Placed(found.masks, (top, left), axes, size, size))
                 yield found.scaled((height, width), size)
 
 
@@ -143,23 +148,45 @@ def whole_ones(found: Detections, top: int, left: int, part: Tensor, size: tuple
 
 
 def moved(found: Detections, top: int, left: int) -> Detections:
-    """Boxes of a tile in the picture's pixels."""
-    return replace(found, boxes=found.boxes + torch.tensor([left, top, left, top], dtype=found.boxes.dtype))
+    """Boxes and joints of a tile in the picture's pixels."""
+    points = found.keypoints
+    if points is not None:
+        points = points + torch.tensor([left, top, 0], dtype=points.dtype)
+    return replace(
+        found, boxes=found.boxes + torch.tensor([left, top, left, top], dtype=found.boxes.dtype), keypoints=points
+    )
 
 
 def flipped(found: Detections, axis: int, size: tuple[int, int]) -> Detections:
-    """Boxes of a mirrored picture (axis -1: left and right) in the picture's pixels."""
+    """Boxes and joints of a mirrored picture (axis -1: left and right) in the picture's pixels."""
     first, side = (0, size[1]) if axis == -1 else (1, size[0])
     boxes = found.boxes.clone()
     boxes[:, first], boxes[:, first + 2] = side - found.boxes[:, first + 2], side - found.boxes[:, first]
-    return replace(found, boxes=boxes)
+    points = found.keypoints
+    if points is not None:
+        if points.shape[1] != len(COCO_JOINTS):
+            raise UsageError(
+                f"flips: nobody said which of these {points.shape[1]} joints are left and right; leave flips out"
+            )
+        points = points[:, list(swapped(COCO_JOINTS))].clone()
+        points[..., first] = side - points[..., first]
+    return replace(found, boxes=boxes, keypoints=points)
 
 
 def merged(found: Sequence[Detections], overlap: float) -> Detections:
-    """Several views' objects as one list, best first; masks and joints are not merged."""
+    """Several views' objects as one list, best first, each with the mask and joints of its view."""
     boxes, scores, labels = (torch.cat([getattr(f, n) for f in found]) for n in ("boxes", "scores", "labels"))
     kept = nms(boxes, scores, overlap, labels=labels)
-    return replace(found[0], boxes=boxes[kept], scores=scores[kept], labels=labels[kept], masks=None, keypoints=None)
+    masks = [f.masks for f in found if isinstance(f.masks, Placed)]
+    points = [f.keypoints for f in found if f.keypoints is not None]
+    return replace(
+        found[0],
+        boxes=boxes[kept],
+        scores=scores[kept],
+        labels=labels[kept],
+        masks=several(masks)[kept] if len(masks) == len(found) else None,
+        keypoints=torch.cat(points)[kept] if len(points) == len(found) else None,
+    )
 
 
 def stream(net: Any, path: Path, to: Path, *, page: int = 0, preprocess: Preprocess, **_: Any) -> Detections:
