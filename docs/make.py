@@ -1,9 +1,9 @@
 """Write what the documents say about systems from the catalogue and from measurements: `python docs/make.py`.
 
-It rewrites `docs/systems.md`, a page a paper in `docs/systems/`, and the table between two markers in `README.md`;
-`--check` only says whether they are up to date. Names, papers, parameters and published weights come from the
-catalogue, what is told of a paper from the preface of its file. Everything measured comes from the JSON files in
-`docs/results/`, which commands write and nobody edits; what was not measured stays blank.
+It rewrites `docs/systems.md`, a page a paper in `docs/systems/`, the table between two markers in `README.md` and those
+of scores in `docs/choose.md`; `--check` only says whether they are up to date. Names, papers, parameters and published
+weights come from the catalogue, what is told of a paper from the preface of its file. Everything measured comes from
+the JSON files in `docs/results/`, which commands write and nobody edits; what was not measured stays blank.
 
 A file in `docs/results/` holds one result, or a list of them:
 
@@ -261,13 +261,37 @@ def between(text: str, new: str) -> str:
     return f"{before}{begin}\n\n{new}\n\n{end}{after}"
 
 
+def with_scores(text: str, results: Sequence[Result]) -> str:
+    """`text` with a table between `<!-- scores: DATA ... -->` and `<!-- end -->`: all scores on those data."""
+
+    def scored(place: re.Match[str]) -> str:
+        data = place[1].split()
+        rows = [r for r in results if r.what not in NO_SCORES and r.detail("data") in data]
+        rows.sort(key=lambda r: (data.index(r.detail("data")), r.score, -r.value))
+        cells = [
+            (
+                f"`{r.system}`",
+                f"{r.score} {r.value:.3f}",
+                f"{r.detail('baseline')}: {r.detail('baseline_value')}" if r.detail("baseline") else BLANK,
+                f"{float(r.detail('seconds') or 0) / 60:.0f}",
+                f"`{r.command}`",
+            )
+            for r in rows
+        ]
+        found = table(("system", "score", "without a network", "minutes", "command"), cells, right=(3,))
+        return f"<!-- scores: {place[1]} -->\n\n{found if rows else 'Not measured yet.'}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- scores: (.*?) -->.*?<!-- end -->", scored, text, flags=re.S)
+
+
 def pages(root: Path = ROOT) -> dict[Path, str]:
     """What every generated file should hold."""
     entries, results = catalogue(), read_results(root / "docs" / "results")
     entries = {name: entry for name, entry in entries.items() if entry.build.startswith("sightline.")}
-    readme = root / "README.md"
+    readme, choose = root / "README.md", root / "docs" / "choose.md"
     return {
         readme: between(readme.read_text(encoding="utf-8"), readme_table(entries)),
+        choose: with_scores(choose.read_text(encoding="utf-8"), results),
         root / "docs" / "systems.md": systems_page(entries, results),
         **{root / "docs" / "systems" / f"{key}.md": page for key, page in paper_pages(entries, results).items()},
     }

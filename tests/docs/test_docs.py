@@ -53,6 +53,22 @@ def test_every_stored_result_names_a_system_and_a_command(make):
         assert "/" not in result.detail("data") and "/" not in result.detail("machine"), f"{result.source}: a path"
 
 
+def test_scores_on_the_same_data_stand_in_one_table_the_best_first(make, tmp_path):
+    row = {"system": "unet", "what": "accuracy on dots", "value": 0.5, "command": "make x", "date": "2026-01-01"}
+    rows = [row | {"data": "dots", "seconds": 90}, row | {"system": "segnet", "value": 0.75, "data": "dots"}]
+    rows += [row | {"system": "fcn8s", "data": "other"}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    text = "before\n\n<!-- scores: dots -->\nold\n<!-- end -->\n\nafter <!-- scores: none --><!-- end -->"
+    found = make.with_scores(text, make.read_results(tmp_path))
+    lines = [line for line in found.splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in lines] == ["segnet", "unet"] and "| 2 |" in lines[1]
+    assert (
+        "old" not in found
+        and "Not measured yet." in found
+        and make.with_scores(found, make.read_results(tmp_path)) == found
+    )
+
+
 def test_results_fill_their_cells_and_blanks_stay_blank(make, tmp_path):
     old = {"system": "unet", "what": "foreground_dice on dots", "value": 0.5, "command": "make x", "date": "2026-01-01"}
     new = old | {
