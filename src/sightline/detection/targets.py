@@ -21,68 +21,21 @@ from sightline.datasets.records import DataSet, ObjectRecord, Thing
 from sightline.datasets.thing_masks import Crop, has_masks, shapes_of
 from sightline.datasets.things import things_of
 from sightline.detection.contract import PADDING, Target
+from sightline.detection.mixing import expanded, mosaic, pasted
+from sightline.detection.objects import (
+    Objects,
+    drawn,
+    in_window,
+    mirrored,
+    objects_of,
+    resized,
+    turned,
+    window_with_objects,
+)
 from sightline.detection.shapes import Shapes
 from sightline.errors import UsageError
-from sightline.media.prepare import as_float, intensity, match_channels, resize_by_rule, resize_pixels, target_size
+from sightline.media.prepare import as_float, intensity, match_channels, resize_by_rule, target_size
 from sightline.ops.recolour import recolour
-
-
-@dataclass(frozen=True)
-class Objects:
-    """One picture's objects as arrays. boxes: `(G, 4)`. labels: `(G,)`. ignore: `(G,)` bool, crowds and difficult.
-
-    masks: as they were read, with their place. joints: `(G, J, 3)`: x, y, and 0 (not labelled), 1 (hidden), 2 (seen);
-    swap: which joint each becomes in a mirror.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    ignore: Tensor
-    masks: Shapes | None = None
-    joints: Tensor | None = None
-    swap: tuple[int, ...] = ()
-
-    def __getitem__(self, index: Tensor) -> Objects:
-        return replace(
-            self,
-            boxes=self.boxes[index],
-            labels=self.labels[index],
-            ignore=self.ignore[index],
-            masks=None if self.masks is None else self.masks[index],
-            joints=None if self.joints is None else self.joints[index],
-        )
-
-    def moved(self, step: Sequence[Sequence[float]]) -> Objects:
-        """Everything after an affine step `(2, 3)` along the axes: x and y now of x, y and 1 before."""
-        corners = torch.stack([_placed(self.boxes[:, i : i + 2], step) for i in (0, 2)])
-        boxes = torch.cat([corners.amin(0), corners.amax(0)], 1)
-        joints = self.joints
-        if joints is not None:
-            joints = torch.cat([_placed(joints[..., :2], step), joints[..., 2:]], -1)
-        masks = None if self.masks is None else self.masks.moved(step)
-        return replace(self, boxes=boxes, joints=joints, masks=masks)
-
-    def mirrored(self) -> Objects:
-        """The joints of a mirrored picture: what was a left hand is a right one."""
-        if self.joints is None or not self.swap:
-            return self
-        return replace(self, joints=self.joints[:, list(self.swap)])
-
-
-def _placed(points: Tensor, step: Sequence[Sequence[float]]) -> Tensor:
-    """Points `(..., 2)` after a step."""
-    (a, b, c), (d, e, f) = step
-    x, y = points.unbind(-1)
-    return torch.stack([a * x + b * y + c, d * x + e * y + f], -1)
-
-
-def objects_of(things: tuple[Thing, ...]) -> Objects:
-    """The arrays of a record's objects."""
-    return Objects(
-        torch.tensor([t.box for t in things], dtype=torch.float32).reshape(-1, 4),
-        torch.tensor([t.label for t in things], dtype=torch.long),
-        torch.tensor([t.crowd or t.difficult for t in things], dtype=torch.bool),
-    )
 
 
 @dataclass(frozen=True)
@@ -95,6 +48,9 @@ class Augment:
         at a place drawn at random. crop: the chance of a window that keeps some objects (SSD, section 2.2), of at least
         this share of each side. flip, flip_vertical, turn: mirrored, upside down, by quarter turns.
     colour: strength of random brightness, contrast and (of RGB pictures) saturation, 0 to 1.
+    expand: the chance of a canvas of up to four times the sides around the picture, for small objects (SSD).
+    mosaic: the chance of four pictures in one, parted at a place drawn at random (Bochkovskiy et al. 2020).
+    paste: the chance that some objects of another picture are put over this one by their masks (Ghiasi et al. 2021).
     An object stays when at least `keep` of its box is in sight.
     """
 
@@ -105,6 +61,9 @@ class Augment:
     flip_vertical: bool = False
     turn: bool = False
     colour: float = 0.0
+    expand: float = 0.0
+    mosaic: float = 0.0
+    paste: float = 0.0
     keep: float = 0.3
 
     def __post_init__(self) -> None:
@@ -112,7 +71,7 @@ class Augment:
             raise UsageError(f"augment.size {self.size} must be a height and a width in pixels, such as 480,640")
         if not (_pair(self.scale, int, float) and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise UsageError(f"augment.scale {self.scale} must be a lowest and a highest factor, such as 0.7,1.5")
-        for name in ("crop", "colour", "keep"):
+        for name in ("crop", "colour", "expand", "mosaic", "paste", "keep"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and 0 <= value <= 1):
                 raise UsageError(f"augment.{name} {value} must be a number from 0 to 1")
@@ -134,6 +93,8 @@ class Augment:
         return image.contiguous(), objects
 
     def _place(self, image: Tensor, objects: Objects, rng: np.random.Generator) -> tuple[Tensor, Objects]:
+        if self.expand and rng.random() < self.expand:
+            image, objects = expanded(image, objects, rng)
         height, width = image.shape[-2:]
         if self.crop and rng.random() < self.crop and len(objects.boxes):
             top, left, rows, columns = window_with_objects(height, width, objects, rng)
@@ -151,74 +112,6 @@ class Augment:
             image = image[..., top : top + rows, left : left + columns]
             objects = in_window(objects, top, left, rows, columns, keep=self.keep)
         return image, objects
-
-
-def resized(image: Tensor, objects: Objects, size: tuple[int, int]) -> tuple[Tensor, Objects]:
-    """Picture and objects at another size (height, width)."""
-    height, width = image.shape[-2:]
-    if (height, width) == tuple(size):
-        return image, objects
-    return resize_pixels(image, size), objects.moved([[size[1] / width, 0, 0], [0, size[0] / height, 0]])
-
-
-def in_window(objects: Objects, top: int, left: int, rows: int, columns: int, *, keep: float) -> Objects:
-    """The objects of which at least `keep` is in a window, cut at its border, in the window's pixels.
-
-    Joints outside are no longer labelled.
-    """
-    objects = objects.moved([[1, 0, -left], [0, 1, -top]])
-    boxes = objects.boxes
-    cut = torch.stack([boxes[:, 0::2].clamp(0, columns), boxes[:, 1::2].clamp(0, rows)], -1).flatten(1)
-    before = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    after = (cut[:, 2:] - cut[:, :2]).prod(1)
-    whole = (cut == boxes).all(1)  # less than a pixel perhaps, but no less than it was
-    seen = (after >= keep * before) & (((cut[:, 2:] - cut[:, :2]) >= 1).all(1) | whole)
-    return replace(objects, boxes=cut, joints=_within(objects.joints, rows, columns))[seen]
-
-
-def _within(joints: Tensor | None, rows: int, columns: int) -> Tensor | None:
-    if joints is None:
-        return None
-    x, y, _ = joints.unbind(-1)
-    inside = (x >= 0) & (x <= columns) & (y >= 0) & (y <= rows)
-    return joints * inside[..., None]
-
-
-def window_with_objects(
-    height: int, width: int, objects: Objects, rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a window of 0.3 to 1 of each side, no flatter than 1 to 2, around some centre."""
-    centres = ((objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2).numpy()
-    for _ in range(50):
-        rows, columns = (max(1, int(n * rng.uniform(0.3, 1))) for n in (height, width))
-        if not 0.5 <= rows / columns <= 2:
-            continue
-        top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
-        x, y = centres[:, 0], centres[:, 1]
-        if ((x > left) & (x < left + columns) & (y > top) & (y < top + rows)).any():
-            return top, left, rows, columns
-    return 0, 0, height, width
-
-
-def mirrored(image: Tensor, objects: Objects, axis: int) -> tuple[Tensor, Objects]:
-    """Left and right (axis -1) or up and down (axis -2) exchanged; left joints become right ones."""
-    side = image.shape[axis]
-    step = [[-1, 0, side], [0, 1, 0]] if axis == -1 else [[1, 0, 0], [0, -1, side]]
-    return image.flip(axis), objects.moved(step).mirrored()
-
-
-def turned(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
-    """A quarter turn to the left."""
-    return image.rot90(1, (-2, -1)), objects.moved([[0, 1, 0], [-1, 0, image.shape[-1]]])
-
-
-def drawn(objects: Objects, size: tuple[int, int]) -> tuple[Objects, tuple[Crop, ...]]:
-    """Objects with something of their mask in a picture of `size` (and those that are ignored), and their masks."""
-    if objects.masks is None:
-        return objects, ()
-    crops = objects.masks.drawn(size)
-    seen = torch.tensor([crop.area > 0 for crop in crops], dtype=torch.bool) | objects.ignore
-    return objects[seen], tuple(crop for crop, here in zip(crops, seen.tolist()) if here)
 
 
 @dataclass(frozen=True)
@@ -286,9 +179,22 @@ class Samples(torch.utils.data.Dataset):
         epoch, index = ticket
         image, objects = self._load(index)
         if self.augment is not None:
-            image, objects = self.augment(image, objects, np.random.default_rng([self.seed, epoch, index]))
+            rng = np.random.default_rng([self.seed, epoch, index])
+            image, objects = self._mixed(image, objects, rng)
+            image, objects = self.augment(image, objects, rng)
         objects, crops = drawn(objects, (image.shape[-2], image.shape[-1]))
         return Sample(self.records[index].key, image, objects, crops if self.masks else None)
+
+    def _mixed(self, image: Tensor, objects: Objects, rng: np.random.Generator) -> tuple[Tensor, Objects]:
+        """The picture with others in it, where the augmentation asks for that."""
+        how = self.augment
+        if how is not None and how.mosaic and rng.random() < how.mosaic:
+            others = [self._load(int(i)) for i in rng.integers(len(self), size=3)]
+            image, objects = mosaic([(image, objects), *others], rng, keep=how.keep)
+        if how is not None and how.paste and self.masks and rng.random() < how.paste:
+            other, theirs = self._load(int(rng.integers(len(self))))
+            image, objects = pasted(image, objects, other, theirs, rng, keep=how.keep)
+        return image, objects
 
     def _load(self, index: int) -> tuple[Tensor, Objects]:
         """Pixels and objects at the size the preprocess asks for; decoded once when they are kept in memory."""
