@@ -90,4 +90,5 @@ def scoring() -> Iterator[Row]:
         difference=f"all precisions and recalls within {difference:.0e}",
         bar="8",
         repeats=1,
+        warm=True,
     )

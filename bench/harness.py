@@ -49,17 +49,21 @@ def race(
     difference: str,
     bar: str = "",
     repeats: int = 7,
+    warm: bool = False,
     note: str = "",
 ) -> Row:
-    """Time both sides in turns. The caller has compared their answers and says how in `difference`."""
+    """Time both sides in turns. The caller has compared their answers and says how in `difference`.
+
+    warm: both sides have run before; otherwise a first turn does not count.
+    """
     pairs = []
-    for turn in range(repeats + 1):
+    for turn in range(int(warm), repeats + 1):
         begun = time.perf_counter()
         ours()
         between = time.perf_counter()
         peer()
         end = time.perf_counter()
-        if turn:  # the first turn warms up
+        if turn:
             pairs.append((between - begun, end - between))
     ratios = sorted(b / a for a, b in pairs)
     a, b = (statistics.median(side) for side in zip(*pairs))
