@@ -170,6 +170,15 @@ def test_the_same_seed_gives_the_same_bits(
 # Choices and refusals --------------------------------------------------------------------------------------------
 
 
+def test_an_unpadded_network_gets_a_crop_it_takes(shapes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    values = {"width": 2, "depth": 3}
+    train("unet_valid", shapes, run=tmp_path / "run", model_values=values, steps=1, batch=1, say=said.append)
+    assert any("it loses 20 on every side" in line for line in said)
+    size = json.loads((tmp_path / "run" / "config.json").read_text())["choices"]["size"]["value"]
+    assert all((side - 44) % 4 == 0 and side > 40 for side in size)
+
+
 def test_a_dry_run_says_everything_and_writes_nothing(shapes: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     said: list[str] = []

@@ -274,6 +274,8 @@ def choose(
         choices["steps"] = Choice(count, f"{given['epochs']} passes over {len(part.records)} pictures")
     arguments = {k.removeprefix("model."): c.value for k, c in choices.items() if k.startswith("model.")}
     arguments["num_classes"] = len(found.classes)
+    if "unpadded" in entry.traits and "size" not in given:
+        choices["size"] = _with_margin(entry, arguments, choices["size"].value)
     preprocess = replace(
         entry.preprocess,
         intensity=choices["intensity"].value,
@@ -319,6 +321,17 @@ def choose(
         split={name: len(found.split(name).records) for name in found.splits},
         notes=(*found.notes, *(f"skipped: {text}" for text in unread.values())),
     )
+
+
+def _with_margin(entry: Entry, arguments: Mapping[str, Any], size: Sequence[int]) -> Choice:
+    """The crop of an unpadded network: what it answers is half as wide as another network's crop would be."""
+    import torch
+
+    with torch.device("meta"):
+        net: Any = create(entry, **arguments)
+    sides = [net.legal_size(max(1, side // 2)) for side in size]
+    answered = " x ".join(str(side - 2 * net.margin) for side in sides)
+    return Choice(sides, f"this network answers {answered} of it: it loses {net.margin} on every side")
 
 
 def _check_axes(model: str, axes: int, part: DataSet) -> None:
