@@ -93,7 +93,7 @@ def read_results() -> dict[str, Mapping[str, Any]]:
 
 
 def carry_out_all(data: str | Path, names: list[str]) -> list[Mapping[str, Any]]:
-    """Train and score `names`, or every system without a result; one that fails is told and does not stop the others."""
+    """Train and score `names`, or every system without a result; one that fails is told, the others go on."""
     done, known = read_results(), [name for name in MODELS if name not in LEFT_OUT]
     for name in names or [name for name in known if name not in done]:
         print(name, flush=True)
