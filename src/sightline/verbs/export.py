@@ -25,6 +25,7 @@ from sightline.contracts import Preprocess
 from sightline.errors import SightlineError, UsageError, did_you_mean, missing_extra
 from sightline.files import replacing
 from sightline.ops.tree import named_tensors
+from sightline.verbs.export_clips import clip_program
 from sightline.verbs.load import remember
 from sightline.verbs.models import task_named
 from sightline.verbs.optimize import largest_difference, without_learning_parts
@@ -110,7 +111,10 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
         axes, first, second = (), given, torch.cat([given, given[:1]])
     with torch.no_grad():
         names = tuple(named_tensors(net(first)))
-    program, dynamic = _program(net, first, axes)
+    if task.kind == "clips":
+        program, dynamic, second = clip_program(net, Flat(net), first)
+    else:
+        program, dynamic = _program(net, first, axes)
     about = json.dumps(_about(net, card, names, dynamic))
     with replacing(path) as temporary:
         _write(program, temporary, kind, first, names, about, dynamic)
