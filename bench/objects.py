@@ -149,7 +149,7 @@ def mask_rcnn() -> Iterator[Row]:
 
 
 def retinanet() -> Iterator[Row]:
-    """A picture of 480 x 640 (800 x 1066 to the network), eager and compiled; a training step."""
+    """A picture of 480 x 640 (800 x 1066 to the network); a training step."""
     peer, image = peer_retinanet(), picture(480, 640, seed=1)
     net = sl.create(RETINANET).eval()
     sl.load_weights(net, peer.state_dict())
@@ -157,19 +157,13 @@ def retinanet() -> Iterator[Row]:
     with torch.inference_mode():
         expected = peer([image])[0]
 
-    def against(compiled: bool, bar: str) -> Row:
-        with torch.inference_mode():
-            twin = sl.optimize(net, torch.rand(1, 3, 192, 192), compile=compiled, repeats=0).net
-            ours = lambda: answer(twin, array, preprocess=how)  # noqa: E731
-            return race(
-                f"{RETINANET}: 480 x 640, float32", ours, lambda: peer([image]),
-                names=("optimize, compiled" if compiled else "optimize", "torchvision"),
-                difference=same(ours(), expected, 0), bar=bar, repeats=3, warm=True,
-            )  # fmt: skip
-
-    yield against(False, "1.2")
+        twin = sl.optimize(net, torch.rand(1, 3, 192, 192), repeats=0).net
+        ours = lambda: answer(twin, array, preprocess=how)  # noqa: E731
+        yield race(
+            f"{RETINANET}: 480 x 640, float32", ours, lambda: peer([image]), names=("optimize", "torchvision"),
+            difference=same(ours(), expected, 0), bar="1.2", repeats=3, warm=True,
+        )  # fmt: skip
     yield step("RetinaNet R50-FPN", RETINANET, peer_retinanet(min_size=256, max_size=320), shift=0, masks=False)
-    yield against(True, "1.4")
 
 
 def step(words: str, name: str, peer: Any, *, shift: int, masks: bool) -> Row:

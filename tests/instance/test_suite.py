@@ -272,7 +272,10 @@ def same(a: Found, b: Found) -> bool:
     )
 
 
-COMPILED = ("keypoint_rcnn", "mask_rcnn", "polarmask", "solo", "yolact")
+COMPILED = (
+    "keypoint_rcnn", "mask_rcnn", "mask_rcnn_detectron2_r50_c4", "mask_rcnn_detectron2_r50_fpn",
+    "mask_rcnn_mmdet_r50_fpn", "mask_rcnn_torchvision_r50_fpn", "polarmask", "solo", "solov2", "yolact",
+)  # fmt: skip
 
 
 @pytest.mark.slow

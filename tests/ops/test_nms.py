@@ -62,6 +62,17 @@ def test_a_thousand_equal_boxes_keep_the_first() -> None:
     assert nms(boxes, torch.full((1000,), 0.5), 0.5).tolist() == [0]
 
 
+def test_a_thousand_overlapping_boxes_of_equal_scores_stay_in_order() -> None:
+    boxes, _, labels = crowd(1000, 11, side=200)
+    scores = torch.full((1000,), 0.25)
+    for half in (False, True):
+        given = (boxes.half(), scores.half()) if half else (boxes, scores)
+        expected = slow(given[0].float(), scores, 0.3, labels)
+        assert nms(*given, 0.3, labels=labels).tolist() == expected == sorted(expected)
+        index, count = nms_padded(*given, 0.3, valid=torch.ones(1000).bool(), labels=labels, most=50)
+        assert index[: int(count)].tolist() == expected[:50]
+
+
 def test_classes_stay_apart_in_half_precision() -> None:
     boxes, scores, _ = crowd(50, 3, side=2000)
     labels = torch.arange(50)

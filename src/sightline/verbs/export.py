@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from sightline.contracts import Preprocess
 from sightline.errors import SightlineError, UsageError, did_you_mean, missing_extra
 from sightline.files import replacing
+from sightline.nn.normalize import for_channels, inside
+from sightline.ops.boxes import clip_boxes
 from sightline.ops.tree import named_tensors
 from sightline.verbs.export_clips import clip_program
 from sightline.verbs.load import remember
-from sightline.verbs.models import task_named
+from sightline.verbs.models import create, defaults_of, entry_of, resolve, task_named
 from sightline.verbs.optimize import largest_difference, without_learning_parts
 from sightline.weights.program import checked_program
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMATS = {"onnx": ".onnx", "pt2": ".pt2"}
 AXES = {2: ("height", "width"), 3: ("depth", "height", "width")}
+FIRST_WEIGHTS = "backbone_weights"
 EQUAL = 1e-4
 """Largest relative difference between the network and its file."""
 
@@ -87,8 +90,25 @@ def export(run: str | Path | Any, to: str | Path) -> Exported:
     return export_net(net, card, path, kind)
 
 
+@dataclass(frozen=True)
+class Program:
+    """A network as `torch.export` has it, and what it is compared on. examples: pictures of two sizes."""
+
+    net: nn.Module
+    card: Card
+    program: torch.export.ExportedProgram
+    names: tuple[str, ...]
+    dynamic: tuple[str, ...]
+    examples: tuple[Tensor, Tensor]
+
+
 def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     """Export, write, open again, compare; see `export`."""
+    return written(program_of(net, card), path, kind)
+
+
+def program_of(net: nn.Module, card: Card) -> Program:
+    """The network's program, with as many open axes as it allows."""
     further = [
         name
         for name, p in signature(net.forward).parameters.items()
@@ -103,7 +123,7 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
     preprocess, generator = card.preprocess, torch.Generator().manual_seed(0)
     axes: tuple[str, ...] = AXES[preprocess.axes]
     task = task_named(card.task)
-    short, long = (_side(net, preprocess, n) for n in ((96, 160) if len(axes) == 2 else (32, 48)))
+    short, long = (_side(net, preprocess, n) for n in _sides(task.kind, len(axes)))
     first = torch.rand(2, preprocess.channels, *[short] * len(axes), generator=generator)
     second = torch.rand(3, preprocess.channels, long, *[short] * (len(axes) - 1), generator=generator)
     given = task.example(preprocess, 2) if task.example is not None and task.kind != "pixels" else None
@@ -113,19 +133,24 @@ def export_net(net: nn.Module, card: Card, path: Path, kind: str) -> Exported:
         names = tuple(named_tensors(net(first)))
     if task.kind == "clips":
         program, dynamic, second = clip_program(net, Flat(net), first)
-    else:
-        program, dynamic = _program(net, first, axes)
-    about = json.dumps(_about(net, card, names, dynamic))
+        return Program(net, card, program, names, dynamic, (first, second))
+    program, dynamic = _program(net, first, axes, preprocess.multiple if task.kind == "objects" else 1)
+    if set(dynamic) < {"batch", *axes}:
+        second = first[:1] if "batch" in dynamic else first
+    return Program(net, card, program, names, dynamic, (first, second))
+
+
+def written(made: Program, path: Path, kind: str) -> Exported:
+    """Write the program, open the file again, compare."""
+    about = json.dumps(_about(made.net, made.card, made.names, made.dynamic))
     with replacing(path) as temporary:
-        _write(program, temporary, kind, first, names, about, dynamic)
+        _write(made.program, temporary, kind, made.examples[0], made.names, about, made.dynamic)
         found = Opened(temporary, kind)
         differences = {}
-        if set(dynamic) < {"batch", *axes}:
-            second = first[:1] if "batch" in dynamic else first
-        for images in (first, second):
+        for images in made.examples:
             size = "x".join(str(n) for n in (len(images), *images.shape[2:]))
-            differences[size] = _compare(net, found, images, path)
-    return Exported(path, kind, names, differences, dynamic)
+            differences[size] = _compare(made.net, found, images, path)
+    return Exported(path, kind, made.names, differences, made.dynamic)
 
 
 class Opened(nn.Module):
@@ -141,12 +166,20 @@ class Opened(nn.Module):
         self.place = nn.Parameter(
             torch.zeros(0), requires_grad=False
         )  # tells callers which device to bring pictures to
+        self.padding = _padding(self.about["card"])
         rule = self.about.get("unpadded")
         if rule:
             self.margin, self.step, self.smallest = rule["margin"], rule["step"], rule["smallest"]
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: object = None) -> Any:
-        """The room's own answer type, from the file's named tensors."""
+        """The room's own answer type, from the file's named tensors.
+
+        sizes: `(B, 2)`, what is no padding. A file of objects knows of none: padding is made what it is to the
+        network, 0 after normalisation, and boxes are cut at the picture's border here.
+        """
+        sizes = sizes if self.padding is not None else None
+        if sizes is not None and self.padding is not None:
+            images = torch.where(inside(sizes, images), images, self.padding.to(images.device))
         try:
             tensors = dict(zip(self.names, self.answer(images)))
         except Exception as error:  # onnxruntime's own types, and whatever a program's guards raise
@@ -155,11 +188,30 @@ class Opened(nn.Module):
                 f"{self.path} does not take pictures of {tuple(images.shape)} (it was exported for any {takes}): "
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
+        if sizes is not None:
+            tensors["found.boxes"] = clip_boxes(tensors["found.boxes"], sizes.to(tensors["found.boxes"].device))
+            tensors |= {"sizes": sizes.to(tensors["sizes"].device)} if "sizes" in tensors else {}
         return task_named(self.about["card"]["task"]).out(tensors)
+
+    def decode(self, out: Any, **how: Any) -> Any:
+        """The network's own `decode`, which looks at no weight: that of a network that takes no memory."""
+        values = dict(self.about["card"]["arguments"])
+        with torch.device("meta"):
+            net: Any = create(self.about["card"]["model"], **{k: v for k, v in values.items() if k != FIRST_WEIGHTS})
+        return net.decode(out, **how)
 
     def legal_size(self, size: int) -> int:
         """The smallest side an unpadded network takes that is at least `size`."""
         return self.smallest + max(0, math.ceil((size - self.smallest) / self.step)) * self.step
+
+
+def _padding(card: dict[str, Any]) -> Tensor | None:
+    """What becomes 0 after a network of objects has normalised it, `(C, 1, 1)`; None for the other rooms."""
+    if task_named(card["task"]).kind != "objects":
+        return None
+    values = {**defaults_of(resolve(entry_of(card["model"]).build)), **card["arguments"]}
+    mean, _ = for_channels(values.get("mean"), None, card["preprocess"]["channels"])
+    return torch.zeros(1, 1, 1) if mean is None else torch.tensor(mean, dtype=torch.float32)[:, None, None]
 
 
 def open_exported(path: str | Path) -> tuple[nn.Module, Card]:
@@ -193,13 +245,23 @@ def _side(net: nn.Module, preprocess: Preprocess, size: int) -> int:
     return math.ceil(size / preprocess.multiple) * preprocess.multiple
 
 
+def _sides(kind: str, axes: int) -> tuple[int, int]:
+    """Picture sides to compare at; the coarsest map of a pyramid, 128 pixels a place, has two places then."""
+    if axes == 3:
+        return 32, 48
+    return (192, 288) if kind == "objects" else (96, 160)
+
+
 def _program(
-    net: nn.Module, example: Tensor, axes: Sequence[str]
+    net: nn.Module, example: Tensor, axes: Sequence[str], multiple: int
 ) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
-    """The exported program and its open axes; a network that bakes its size in keeps only the batch open."""
+    """The exported program and its open axes; a network that bakes its size in keeps only the batch open.
+
+    multiple: what the sides are padded to before the network sees them.
+    """
     from torch.export import Dim
 
-    sides: list[Any] = [Dim.DYNAMIC for _ in axes]
+    sides: list[Any] = [Dim.DYNAMIC if multiple == 1 else multiple * Dim(axis) for axis in axes]
     if hasattr(net, "legal_size"):
         step: int = net.step  # pyright: ignore[reportAssignmentType]
         rest: int = net.smallest % step  # pyright: ignore[reportOperatorIssue, reportAssignmentType]
@@ -237,13 +299,31 @@ def _write(program, path: Path, kind: str, example: Tensor, names, about: str, d
     import onnx
 
     exported = torch.onnx.export(
-        program, (example,), dynamo=True, input_names=["images"], output_names=list(names), verbose=False
-    )
+        program, (example,), dynamo=True, input_names=["images"], output_names=list(names), verbose=False,
+        custom_translation_table=_further_operators(),
+    )  # fmt: skip
     assert exported is not None
     model = exported.model_proto
     entry = model.metadata_props.add()
     entry.key, entry.value = "sightline", about
     onnx.save(model, path)
+
+
+def _further_operators() -> dict[Any, Any]:
+    """ONNX forms of operators that torch's exporter lacks."""
+    from onnxscript import opset18
+
+    op: Any = opset18
+
+    def sort(self: Any, dim: int = -1, descending: bool = False, stable: bool = False):
+        if self.dtype is not None and self.dtype.name in ("BOOL", "UINT8"):  # onnxruntime ranks no bytes
+            whole = op.Cast(self, to=6)
+            values, indices = sort(whole, dim, descending, stable)
+            return op.Cast(values, to=int(self.dtype)), indices
+        size = op.Reshape(op.Gather(op.Shape(self), op.Constant(value_int=dim), axis=0), op.Constant(value_ints=[1]))
+        return op.TopK(self, size, axis=dim, largest=descending, sorted=True)  # equal values stay in their order
+
+    return {torch.ops.aten.sort.stable: sort}
 
 
 def _open_onnx(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -34,7 +34,7 @@ _OPERATORS = re.compile(
 _WORDS = re.compile(
     r"[a-z]{1,2}\d+|Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Where|[tT]rue|[fF]alse"
     r"|(Une|E)quality|(Strict)?(Less|Greater)Than|FloorDiv|CeilDiv|CleanDiv|(Python)?Mod|ModularIndexing|IntTrueDiv"
-    r"|FloatTrueDiv|ToFloat|(Ceil|Floor|Trunc)ToInt|positive|nonnegative|integer"
+    r"|FloatTrueDiv|ToFloat|(Ceil|Floor|Trunc)ToInt|positive|nonnegative|integer|precision"
 )
 _GUARD = re.compile(
     r"L\['\w+'\]|\.size\(\)|\.stride\(\)|\[\d+\]|torch\.sym_(max|min|float|int)|\b(and|or|not)\b|\d+\.\d+"

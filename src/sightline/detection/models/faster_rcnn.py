@@ -43,6 +43,7 @@ from sightline.detection.answer import Detections
 from sightline.detection.contract import Found, Target, decode, whole
 from sightline.detection.regions import (
     RPN,
+    Background,
     BoxBranch,
     ConvLayers,
     FirstStage,
@@ -154,6 +155,10 @@ def faster_rcnn(
     hidden: int = 1024,
     anchors: Sequence[float] = (32, 64, 128, 256, 512),
     ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    rounded: bool = False,
+    aligned: bool = True,
+    samples: int = 2,
+    background: Background = "last",
     before: Sequence[int] = (2000, 1000),
     after: Sequence[int] = (1000, 1000),
     rpn_count: int = 256,
@@ -168,7 +173,9 @@ def faster_rcnn(
 
     backbone: a name that `sightline.backbones.build.backbone` knows, with its `backbone_weights` (a published name or a
     file). norm: of the backbone; None for its own. channels: of the pyramid; hidden: of the box head.
-    anchors: sizes in pixels, one a level (strides 4, 8, 16, 32, 64); ratios: height / width.
+    anchors: sizes in pixels, one a level (strides 4, 8, 16, 32, 64); ratios: height / width; rounded: to whole pixels.
+    aligned, samples: RoIAlign's half-pixel shift, and its samples a bin each way (0: as many as the bin has cells).
+    background: where its column stands, `last` or `first`; labels are 0..K-1 either way (docs/conventions.md).
     before, after: proposals a level before suppression and a picture after it, in training and otherwise.
     rpn_count, count: anchors and proposals of a picture that a step learns from. score, overlap, most: the least
     probability of an answer, the IoU at which answers of a class suppress each other, answers a picture.
@@ -182,12 +189,23 @@ def faster_rcnn(
         sizes=[[size] for size in anchors],
         ratios=ratios,
         strides=fpn.strides,
+        rounded=rounded,
         limits=_limits(before, after),
         count=rpn_count,
     )
-    pooler = Pooler(7, [1 / stride for stride in strides])
+    pooler = Pooler(7, [1 / stride for stride in strides], ratio=samples, aligned=aligned)
     head = TwoLayers(channels, 7, hidden)
-    boxes = BoxBranch(pooler, head, num_classes, channels=hidden, count=count, score=score, overlap=overlap, most=most)
+    boxes = BoxBranch(
+        pooler,
+        head,
+        num_classes,
+        channels=hidden,
+        background=background,
+        count=count,
+        score=score,
+        overlap=overlap,
+        most=most,
+    )
     normalize = Normalize(*for_channels(mean, std, in_channels))
     return FasterRCNN(Trunk(net, [stage.name for stage in stages], fpn, normalize=normalize), rpn, boxes)
 

@@ -41,7 +41,17 @@ from sightline.detection.answer import Detections
 from sightline.detection.contract import Found, Target, whole
 from sightline.detection.models import faster_rcnn as boxes_of
 from sightline.detection.models.faster_rcnn import FasterRCNN, LastStage
-from sightline.detection.regions import RPN, BoxBranch, FirstStage, Limits, Pooler, Proposals, SecondStage, TwoLayers
+from sightline.detection.regions import (
+    RPN,
+    Background,
+    BoxBranch,
+    FirstStage,
+    Limits,
+    Pooler,
+    Proposals,
+    SecondStage,
+    TwoLayers,
+)
 from sightline.detection.trunk import CAFFE_MEAN, CAFFE_STD, TINY, Trunk, detectron2_backbone, detectron2_units
 from sightline.errors import UsageError
 from sightline.instance.contract import decode
@@ -372,6 +382,10 @@ def mask_rcnn(
     mask_channels: int = 256,
     anchors: Sequence[float] = (32, 64, 128, 256, 512),
     ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    rounded: bool = False,
+    aligned: bool = True,
+    samples: int = 2,
+    background: Background = "last",
     before: Sequence[int] = (2000, 1000),
     after: Sequence[int] = (1000, 1000),
     rpn_count: int = 256,
@@ -396,6 +410,10 @@ def mask_rcnn(
         hidden=hidden,
         anchors=anchors,
         ratios=ratios,
+        rounded=rounded,
+        aligned=aligned,
+        samples=samples,
+        background=background,
         before=before,
         after=after,
         rpn_count=rpn_count,
@@ -406,8 +424,11 @@ def mask_rcnn(
         mean=mean,
         std=std,
     )
-    pooler = Pooler(14, parts.boxes.pooler.scales)
-    return MaskRCNN(parts, masks=MaskBranch(channels, num_classes, pooler=pooler, width=mask_channels))
+    pooler = Pooler(14, parts.boxes.pooler.scales, ratio=samples, aligned=aligned)
+    masks = MaskBranch(
+        channels, num_classes, pooler=pooler, width=mask_channels, background=background, aligned=aligned
+    )
+    return MaskRCNN(parts, masks=masks)
 
 
 def keypoint_rcnn(
@@ -424,6 +445,10 @@ def keypoint_rcnn(
     joint_depth: int = 8,
     anchors: Sequence[float] = (32, 64, 128, 256, 512),
     ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    rounded: bool = False,
+    aligned: bool = True,
+    samples: int = 2,
+    background: Background = "last",
     before: Sequence[int] = (2000, 1000),
     after: Sequence[int] = (1500, 1000),
     rpn_count: int = 256,
@@ -448,6 +473,10 @@ def keypoint_rcnn(
         hidden=hidden,
         anchors=anchors,
         ratios=ratios,
+        rounded=rounded,
+        aligned=aligned,
+        samples=samples,
+        background=background,
         before=before,
         after=after,
         rpn_count=rpn_count,
@@ -458,7 +487,7 @@ def keypoint_rcnn(
         mean=mean,
         std=std,
     )
-    pooler = Pooler(14, parts.boxes.pooler.scales)
+    pooler = Pooler(14, parts.boxes.pooler.scales, ratio=samples, aligned=aligned)
     branch = JointBranch(channels, joints, pooler=pooler, width=joint_channels, depth=joint_depth)
     return MaskRCNN(parts, joints=branch)
 
