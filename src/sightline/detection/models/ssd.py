@@ -280,9 +280,7 @@ class SSD(nn.Module):
         logits, deltas = self.heads(maps)
         anchors = torch.cat(self.anchors(maps))
         every, moved = torch.cat(logits, 1), torch.cat(deltas, 1)
-        side = float(self.size)
-        across, down = side / images.shape[-1], side / images.shape[-2]
-        scale = torch.tensor([across, down, across, down], dtype=torch.float32, device=images.device)
+        scale = self.size / whole(images, None)[0].flip(0).repeat(2).float()  # across, down, across, down
         found = None
         if targets is None or not self.training:
             found = self.find(every, moved, anchors, scale, whole(images, sizes))
