@@ -132,6 +132,14 @@ MODELS |= {
     ),
 }  # fmt: skip
 
+MODELS |= {
+    "faster_rcnn_fpn_designs": Entry(
+        "sightline.detection.models.fpn_designs:faster_rcnn_fpn_designs", "detection",
+        "Feature Pyramid Networks for Object Detection (Lin et al. 2016)", 41_348_181, Preprocess(multiple=32),
+        tiny=MODELS["faster_rcnn"].tiny,
+    ),
+}  # fmt: skip
+
 # Single shot: YOLO, SSD -------------------------------------------------------------------------------------------
 
 _YOLO1 = "You Only Look Once: Unified, Real-Time Object Detection (Redmon et al. 2016)"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sightline.nn.conv import Norm, conv_norm_act
 
 Extra = Literal["none", "pool", "last_output", "last_input"]
+Design = Literal["pyramid", "bottom_up", "top_down", "finest"]
 
 
 class FPN(nn.Module):
@@ -24,6 +25,8 @@ class FPN(nn.Module):
     3x3 convolutions of stride 2, the first on the last output (`last_output`: P6 from P5) or on the backbone's last map
     (`last_input`: P6 from C5, RetinaNet's paper), the second after a ReLU, unless `relu` is off (mmdet).
     smooth: coarse maps are enlarged bilinearly, not by repetition; act: after each output (YOLACT).
+    design: `pyramid`, or what the paper compares it with (table 1): `bottom_up`, no way down, every level from its own
+    map; `top_down`, no lateral connections, every level from the coarsest map; `finest`, the finest level alone.
     """
 
     def __init__(
@@ -37,10 +40,15 @@ class FPN(nn.Module):
         norm: Norm | None = None,
         smooth: bool = False,
         act: type[nn.Module] | None = None,
+        design: Design = "pyramid",
     ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(conv_norm_act(n, channels, 1, norm=norm, act=None) for n in in_channels)
-        self.output = nn.ModuleList(conv_norm_act(channels, channels, norm=norm, act=act) for _ in in_channels)
+        lateral = in_channels[-1:] if design == "top_down" else in_channels
+        outputs = 1 if design == "finest" else len(in_channels)
+        self.lateral = nn.ModuleList(conv_norm_act(n, channels, 1, norm=norm, act=None) for n in lateral)
+        self.output = nn.ModuleList(conv_norm_act(channels, channels, norm=norm, act=act) for _ in range(outputs))
+        self.design = design
+        strides = strides[:outputs]
         self.channels, self.extra, self.relu = channels, extra, relu
         self.mode = "bilinear" if smooth else "nearest"
         self.coarse = nn.ModuleList()
@@ -57,15 +65,23 @@ class FPN(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """`(B, C_l, H_l, W_l)` a level, fine to coarse, to `(B, channels, H_l, W_l)`, and the extra levels."""
-        above = self.lateral[-1](maps[-1])
-        found = [self.output[-1](above)]
-        for i in range(len(maps) - 2, -1, -1):
-            here = self.lateral[i](maps[i])
-            above = here + F.interpolate(above, size=here.shape[-2:], mode=self.mode)
-            found.insert(0, self.output[i](above))
+        found = [output(x) for output, x in zip(self.output, self.merged(maps))]
         if self.extra == "pool":
             found.append(F.max_pool2d(found[-1], 1, 2))
         elif self.extra != "none":
             x = self.coarse[0](maps[-1] if self.extra == "last_input" else found[-1])
             found += [x, self.coarse[1](F.relu(x) if self.relu else x)]
+        return found
+
+    def merged(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """What each level knows before its output convolution, fine to coarse."""
+        if self.design == "bottom_up":
+            return [lateral(x) for lateral, x in zip(self.lateral, maps)]
+        above = self.lateral[-1](maps[-1])
+        found = [above]
+        for i in range(len(maps) - 2, -1, -1):
+            above = F.interpolate(above, size=maps[i].shape[-2:], mode=self.mode)
+            if self.design != "top_down":
+                above = self.lateral[i](maps[i]) + above
+            found.insert(0, above)
         return found
