@@ -90,7 +90,12 @@ def read_by_class(root: Path, asked: Asked, format: str, kind: Kind) -> Survey:
     survey = Survey(root, format)
     folders = class_folders(root, kind)
     if not folders:
-        word = {is_image: "pictures", is_video: "videos", is_frame_folder: "folders of frames"}.get(kind, "volumes")
+        kinds: tuple[tuple[Kind, str], ...] = (
+            (is_image, "pictures"),
+            (is_video, "videos"),
+            (is_frame_folder, "folders of frames"),
+        )
+        word = next((name for known, name in kinds if known is kind), "volumes")
         raise SightlineError(f"{root} is not laid out by class; expected two folders of {word} or more, one a class")
     homes = [(place, folder) for folder in folders for place in _splits_of(folder, kind) or [folder]]
     names = sorted({folder.name for _, folder in homes}, key=natural)

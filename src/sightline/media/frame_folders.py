@@ -26,8 +26,9 @@ _NUMBER = re.compile(r"(\d+)$")
 _OTHER = {"u": "v", "x": "y", "flow_x": "flow_y"}
 
 
-def is_frame_folder(path: Path) -> bool:
+def is_frame_folder(path: str | Path) -> bool:
     """Whether `path` is a folder with numbered pictures and nothing below."""
+    path = Path(path)
     try:
         first = next((p for p in sorted(path.iterdir())[:20] if is_image(p)), None) if path.is_dir() else None
     except OSError:

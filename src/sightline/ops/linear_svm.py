@@ -28,7 +28,7 @@ def linear_svm(x: np.ndarray, labels: np.ndarray, classes: int = 2, *, c: float 
     def machine(y: np.ndarray) -> np.ndarray:
         def value(w: np.ndarray) -> tuple[float, np.ndarray]:
             gap = np.maximum(0, 1 - y * (ones @ w))
-            return 0.5 * w @ w + c * gap @ gap, w - 2 * c * (ones.T @ (y * gap))
+            return float(0.5 * (w @ w) + c * (gap @ gap)), w - 2 * c * (ones.T @ (y * gap))
 
         return minimize(value, np.zeros(ones.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x
 
