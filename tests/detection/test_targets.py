@@ -121,3 +121,15 @@ def test_unknown_class_is_refused(tmp_path: Path) -> None:
 def test_wrong_values_are_one_sentence(values: dict) -> None:
     with pytest.raises(UsageError, match="must be"):
         Augment(**values)
+
+
+def test_networks_of_one_size_get_it_whatever_the_augmentation(tmp_path: Path) -> None:
+    data = folder(tmp_path, [(Thing(1, (5, 6, 20, 30)),), ()])
+    augment = Augment(scale=(0.4, 2.0), expand=0.5, crop=0.5)
+    samples = Samples(data, preprocess=Preprocess(resize="exact(52, 44)"), seed=0, augment=augment)
+    for epoch in range(8):
+        batch = collate([samples[epoch, 0], samples[epoch, 1]])
+        assert batch.images.shape == (2, 3, 52, 44)
+        assert batch.sizes is not None and bool((batch.sizes <= torch.tensor([52, 44])).all())
+    plain = Samples(data, preprocess=Preprocess(resize="exact(52, 44)"), seed=0)
+    assert collate([plain[0, 0]]).images.shape == (1, 3, 52, 44)

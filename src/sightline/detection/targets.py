@@ -122,6 +122,7 @@ class Sample:
     image: Tensor  # (C, H, W), uint8 or float32 in [0, 1]
     objects: Objects
     masks: tuple[Crop, ...] | None = None  # one an object, at the picture's size; None: nothing has a mask
+    canvas: tuple[int, int] | None = None  # the one height and width that the network takes; None: any
 
 
 COCO_JOINTS = (
@@ -170,6 +171,10 @@ class Samples(torch.utils.data.Dataset):
         self.swap = swapped(names) if len(names) == self.joints else ()
         if self.augment is not None and self.joints and not self.swap:
             self.augment = replace(self.augment, flip=False, flip_vertical=False)
+        exact = preprocess.resize.startswith("exact")
+        self.canvas = target_size((1, 1), preprocess.resize) if exact else None
+        if self.augment is not None and self.augment.size is None:
+            self.augment = replace(self.augment, size=self.canvas)
         self._kept: dict[int, tuple[Tensor, Objects]] | None = {} if keep else None
 
     def __len__(self) -> int:
@@ -183,7 +188,7 @@ class Samples(torch.utils.data.Dataset):
             image, objects = self._mixed(image, objects, rng)
             image, objects = self.augment(image, objects, rng)
         objects, crops = drawn(objects, (image.shape[-2], image.shape[-1]))
-        return Sample(self.records[index].key, image, objects, crops if self.masks else None)
+        return Sample(self.records[index].key, image, objects, crops if self.masks else None, self.canvas)
 
     def _mixed(self, image: Tensor, objects: Objects, rng: np.random.Generator) -> tuple[Tensor, Objects]:
         """The picture with others in it, where the augmentation asks for that."""
@@ -221,9 +226,12 @@ class Samples(torch.utils.data.Dataset):
 def collate(samples: list[Sample], *, multiple: int = 32) -> Batch:
     """Pad pictures at the bottom and right, and lists of objects with `PADDING`, and stack both.
 
-    The batch is uint8 when every picture is, else float32 in [0, 1]; its sides divide by `multiple`.
+    The batch is uint8 when every picture is, else float32 in [0, 1]; its sides divide by `multiple`, or are the one
+    size that the network takes.
     """
     height, width = (max(-(-s.image.shape[axis] // multiple) * multiple for s in samples) for axis in (-2, -1))
+    if (canvas := samples[0].canvas) is not None:
+        height, width = (max(side, *(s.image.shape[axis] for s in samples)) for axis, side in zip((-2, -1), canvas))
     bytes_only = all(s.image.dtype == torch.uint8 for s in samples)
     pixels = [s.image if bytes_only else as_float(s.image) for s in samples]
     images = torch.stack([F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in pixels])
