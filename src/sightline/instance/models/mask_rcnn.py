@@ -297,18 +297,17 @@ class MaskRCNN(nn.Module):
         return self.boxes.head.layer4(self.boxes.pooler(maps, boxes))
 
     def look_at_parts(self, maps: Sequence[Tensor], found: Found) -> tuple[Found, Tensor | None]:
-        """Masks and joints of what was found."""
+        """Masks and joints of what was found, zeros beyond the count."""
+        few = found
         if not torch.compiler.is_compiling() and not found.boxes.is_cuda:  # asking a GPU would make the host wait
-            found = _first(found, int(found.count.max()))
-        batch, count = found.labels.shape
-        heat = None
+            few = _first(found, int(found.count.max()))
+        masks = heat = None
         if self.masks is not None:
-            x = self.crops(maps, found.boxes, self.masks.pooler)
-            said = self.masks.of_class(x, found.labels.flatten()).sigmoid()
-            found = replace(found, masks=said.unflatten(0, (batch, count)))
+            x = self.crops(maps, few.boxes, self.masks.pooler)
+            masks = _as_long(self.masks.of_class(x, few.labels.flatten()).sigmoid(), few, found)
         if self.joints is not None:
-            heat = self.joints(self.crops(maps, found.boxes, self.joints.pooler)).unflatten(0, (batch, count))
-        return found, heat
+            heat = _as_long(self.joints(self.crops(maps, few.boxes, self.joints.pooler)), few, found)
+        return replace(found, masks=masks), heat
 
     def study_parts(
         self, maps: Sequence[Tensor], second: SecondStage, targets: Target
@@ -365,6 +364,15 @@ class MaskRCNN(nn.Module):
 
 def _first(found: Found, count: int) -> Found:
     return Found(found.boxes[:, :count], found.scores[:, :count], found.labels[:, :count], found.count)
+
+
+def _as_long(said: Tensor, few: Found, found: Found) -> Tensor:
+    """What was said of each box of `few`, `(B * P, ...)`, as `(B, D, ...)` for those of `found`."""
+    said = said.unflatten(0, tuple(few.labels.shape))
+    more = found.labels.shape[1] - few.labels.shape[1]
+    said = F.pad(said, (0, 0) * (said.ndim - 2) + (0, more))
+    real = torch.arange(said.shape[1], device=said.device) < found.count[:, None]
+    return said * real.view(*real.shape, *[1] * (said.ndim - 2))
 
 
 # Builders --------------------------------------------------------------------------------------------------------
