@@ -74,8 +74,8 @@ OWN: dict[str, dict[str, Any]] = {
     "solo": {"width": 48, "depth": 3},
     "decoupled_solo": {"width": 48, "depth": 3},
     "solov2": {"width": 48, "depth": 2},
-    "adaptis": {"width": 12, "widest": 96, "depth": 3},
-    "adaptis_toy": {"width": 12, "widest": 96, "depth": 3},
+    "adaptis": {"width": 12, "widest": 96, "depth": 3, "tried": 80},
+    "adaptis_toy": {"width": 12, "widest": 96, "depth": 3, "tried": 80},
 }
 """Builder values of single systems for a laptop."""
 
@@ -108,6 +108,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "joints": {**keypoints_by_heart.RECIPE.options, "steps": 250},
 }
+
+WINDOWS: dict[str, Any] = {
+    "size": [128, 128],
+    "augment_values": {"scale": [1.8, 2.2], "turn": True, "flip_vertical": True},
+}
+OTHERS = {"adaptis": WINDOWS, "adaptis_toy": WINDOWS}
+"""Options of single systems: AdaptIS draws a map of the whole picture for each object, so it sees windows of it."""
 
 SIZED = (
     *("yolov1", "yolov1_paper", "yolov1_tiny", "ssd", "ssd300", "ssd512", "ssd300_torchvision", "ssd300_mmdet"),
@@ -151,6 +158,7 @@ def values_of(name: str) -> dict[str, Any]:
 def recipe(kind: str, name: str) -> Recipe:
     """The experiment of one system."""
     options = {key: value for key, value in OPTIONS[kind].items() if key != "resize" or name not in SIZED}
+    options |= OTHERS.get(name, {})
     joints = kind == "joints"
     return Recipe(
         name="every_detector",
