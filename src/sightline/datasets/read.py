@@ -53,7 +53,8 @@ def read_labels_of(
     labels = record.labels
     if labels is None:
         raise SightlineError(f"{record.image.path} has no labels; use a split that has masks")
-    size = size_of(record) if size is None else (size[0], size[1])
+    size = size or size_of(record)
+    size = (size[0], size[1])
     if isinstance(labels, Polygons):
         _check_size(labels.source, labels.size, record.image, size)
         return _check_classes(paint(labels), labels.source, num_classes)

@@ -209,7 +209,8 @@ def steepness(plane: NDArray, axis: int) -> Floats:
     x = np.pad(plane.astype(np.float32), 1, mode="reflect")
     x = np.moveaxis(x, axis, 0)
     step = x[2:] - x[:-2]
-    return np.moveaxis(3 * step[:, :-2] + 10 * step[:, 1:-1] + 3 * step[:, 2:], 0, axis)
+    sums = 3 * step[:, :-2] + 10 * step[:, 1:-1] + 3 * step[:, 2:]
+    return np.moveaxis(sums, 0, axis).astype(np.float32, copy=False)
 
 
 def rotation(centre: tuple[float, float], degrees: float) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
 """Convolutions as processors like them, for inference: the two kinds that PyTorch's channels-last kernels are slow at.
 
 Most convolutions are faster with the channels last in memory. Undilated kernels of more than a pixel over a thousand
-channels and more are not (PSPNet's head takes 1.4 times as long): each row of channels is too long to stay near the processor. And
-depthwise kernels dilated by more than six pixels (the ASPP of separable DeepLab) fall back to code that is ten times as
-slow: there each of the nine weights is applied to the part of the map it reaches, and a weight that reaches nothing
-costs nothing.
+channels and more are not (PSPNet's head takes 1.4 times as long): each row of channels is too long to stay near the
+processor. And depthwise kernels dilated by more than six pixels (the ASPP of separable DeepLab) fall back to code that
+is ten times as slow: there each of the nine weights is applied to the part of the map it reaches, and a weight that
+reaches nothing costs nothing.
 """
 
 from __future__ import annotations

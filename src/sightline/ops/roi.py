@@ -112,9 +112,7 @@ def _as_many_as_cells(unit: Tensor) -> tuple[Tensor, int]:
     return count, max(1, int(count.max())) if len(count) else 1
 
 
-def _weighted_sum(
-    table: Tensor, first: Tensor, columns: Tensor, y: Sequence[Tensor], x: Sequence[Tensor]
-) -> Tensor:
+def _weighted_sum(table: Tensor, first: Tensor, columns: Tensor, y: Sequence[Tensor], x: Sequence[Tensor]) -> Tensor:
     """Rows of `table` weighed and added for every bin: `(R, height * width, C)`."""
     rows, cells = y[0] * columns[:, None, None] + first[:, None, None], x[0]  # (R, height, Sy), (R, width, Sx)
     if torch.compiler.is_compiling():  # an embedding bag has no form in ONNX that is one pass
