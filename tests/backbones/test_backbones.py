@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from sightline.backbones.build import NAMES, backbone, resnet
 from sightline.backbones.contract import Stage, deepest_at_each_stride, stage_named
 from sightline.backbones.mobilenet_v3 import LARGE, SMALL, MobileNetV3, in_eights
-from sightline.backbones.published import BACKBONES
+from sightline.backbones.published import BACKBONES, CLASSIFIERS
 from sightline.backbones.resnet import BasicUnit, Bottleneck, ResNet
 from sightline.backbones.vgg import VGG
 from sightline.errors import SightlineError, UsageError
 
-CLASSIFIERS = ("fc.", "classifier.")
+HEADS = ("fc.", "classifier.")
 
 
 def oracle(name: str) -> nn.Module:
@@ -34,7 +34,7 @@ def oracle(name: str) -> nn.Module:
 
 
 def without_classifier(net: nn.Module) -> dict[str, Tensor]:
-    return {key: value for key, value in net.state_dict().items() if not key.startswith(CLASSIFIERS)}
+    return {key: value for key, value in net.state_dict().items() if not key.startswith(HEADS)}
 
 
 def count(tensors: dict[str, Tensor]) -> int:
@@ -217,8 +217,8 @@ def test_public_files_go_in_and_another_network_does_not(tmp_path: Any) -> None:
 
 
 def test_published_records_belong_to_backbones() -> None:
-    assert set(BACKBONES) <= set(NAMES)
-    for records in BACKBONES.values():
+    assert set(BACKBONES) <= set(NAMES) and not set(CLASSIFIERS) & set(NAMES)
+    for records in (BACKBONES | CLASSIFIERS).values():
         for record in records:
             assert f"-{record.sha256}.pth" in record.url and len(record.sha256) == 8
             assert 50 < record.scores["top1"] < record.scores["top5"] < 100

@@ -1,4 +1,4 @@
-"""ImageNet-1k weights that torchvision publishes for these backbones: records, nothing heavy is imported.
+"""ImageNet-1k weights that torchvision publishes for backbones and classifiers: records, nothing heavy is imported.
 
 Accuracies are those of torchvision's weight metadata; the eight hexadecimal digits are in the files' names.
 """
@@ -55,12 +55,6 @@ BACKBONES: dict[str, tuple[PublishedWeights, ...]] = {
         _record("wide_resnet101_2-32ee1156", "v1", 242.9, 78.848, 94.284),
         _record("wide_resnet101_2-d733dc28", "v2", 484.7, 82.51, 96.02),
     ),
-    "alexnet": (_record("alexnet-owt-7be5be79", "v1", 233.1, 56.522, 79.066),),
-    "googlenet": (_record("googlenet-1378be20", "v1", 49.7, 69.778, 89.53),),
-    "vit_b_16": (_record("vit_b_16-c867db91", "v1", 330.3, 81.072, 95.318),),
-    "vit_b_32": (_record("vit_b_32-d86f8d99", "v1", 336.6, 75.912, 92.466),),
-    "vit_l_16": (_record("vit_l_16-852ce7e3", "v1", 1161.0, 79.662, 94.638),),
-    "vit_l_32": (_record("vit_l_32-c7638314", "v1", 1169.4, 76.972, 93.07),),
     "vgg11": (_record("vgg11-8a719046", "v1", 506.8, 69.02, 88.628),),
     "vgg13": (_record("vgg13-19584684", "v1", 507.5, 69.928, 89.246),),
     "vgg16": (_record("vgg16-397923af", "v1", 527.8, 71.592, 90.382),),
@@ -75,3 +69,13 @@ BACKBONES: dict[str, tuple[PublishedWeights, ...]] = {
     ),
     "mobilenet_v3_small": (_record("mobilenet_v3_small-047dcff4", "v1", 9.8, 67.668, 87.402),),
 }
+
+CLASSIFIERS: dict[str, tuple[PublishedWeights, ...]] = {
+    "alexnet": (_record("alexnet-owt-7be5be79", "v1", 233.1, 56.522, 79.066),),
+    "googlenet": (_record("googlenet-1378be20", "v1", 49.7, 69.778, 89.53),),
+    "vit_b_16": (_record("vit_b_16-c867db91", "v1", 330.3, 81.072, 95.318),),
+    "vit_b_32": (_record("vit_b_32-d86f8d99", "v1", 336.6, 75.912, 92.466),),
+    "vit_l_16": (_record("vit_l_16-852ce7e3", "v1", 1161.0, 79.662, 94.638),),
+    "vit_l_32": (_record("vit_l_32-c7638314", "v1", 1169.4, 76.972, 93.07),),
+}
+"""Networks of whole pictures, which no other room stands on."""

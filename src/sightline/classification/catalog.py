@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.backbones.published import BACKBONES
+from sightline.backbones.published import BACKBONES, CLASSIFIERS
 from sightline.contracts import Entry, Preprocess, PublishedWeights
 
 _RESNET = "Deep Residual Learning for Image Recognition (He et al. 2015)"
@@ -31,7 +31,7 @@ def _imagenet(backbone: str) -> tuple[PublishedWeights, ...]:
             scores=w.scores,
             origin=w.origin,
         )
-        for w in BACKBONES[backbone]
+        for w in (BACKBONES | CLASSIFIERS)[backbone]
     )
 
 
