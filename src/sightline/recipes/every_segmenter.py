@@ -139,7 +139,8 @@ def carry_out_all(data: str | Path, names: list[str]) -> list[Mapping[str, Any]]
             print(failed[-1], flush=True)
             continue
         results = read_results()  # another command may have written meanwhile
-        results[name] = row | {"command": f"{row['command']} {name}", "values": SMALL[name]}
+        told = {"command": f"{row['command']} {name}", "split": f"{row['split']}, learned at half size"}
+        results[name] = row | told | {"values": SMALL[name]}
         write_text(
             FOLDER / "results.json", json.dumps([results[key] for key in SMALL if key in results], indent=1) + "\n"
         )
