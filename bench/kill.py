@@ -48,9 +48,15 @@ def plan_for(processes: int) -> Plan:
 
 
 def strike(children: list[BaseProcess], moment: float, rng: random.Random) -> None:
-    """Kill all processes, or one of them and leave the others to notice, after `moment` seconds."""
+    """Kill all processes, or one of them and leave the others to notice, after `moment` seconds.
+
+    Those that wait for it where they meet cannot notice: they are ended after a while, as a launcher ends them.
+    """
     time.sleep(moment)
     for child in children if rng.random() < 0.5 else [rng.choice(children)]:
+        child.kill()
+    for child in children:
+        child.join(20)
         child.kill()
 
 
