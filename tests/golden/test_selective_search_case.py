@@ -1,4 +1,4 @@
-"""OpenCV's Selective Search: the same regions of a cut, the same set of boxes of `fast`, most of those of `quality`."""
+"""OpenCV's Selective Search: the same regions of a cut, the same set of boxes; those of `quality` are not met yet."""
 
 from __future__ import annotations
 
@@ -26,21 +26,33 @@ def photo(config: dict, folder: Path) -> np.ndarray:
     return np.ascontiguousarray(read_image(path)[y : y + height, x : x + width][:: config["step"], :: config["step"]])
 
 
+@pytest.fixture(scope="module", params=CASES or [None], ids=lambda path: path.stem if path else "absent")
+def case(request, shared_data: Path) -> tuple[np.ndarray, dict]:
+    """A stored case's picture and arrays."""
+    if request.param is None:
+        pytest.skip(f"the golden cases are not at {FOLDER}; set SIGHTLINE_GOLDEN")
+    config = json.loads(request.param.read_text())["config"]
+    return photo(config, shared_data), dict(np.load(request.param.with_suffix(".npz")))
+
+
+def boxes_of(found: np.ndarray) -> set[tuple[float, ...]]:
+    """x, y, width, height of corners."""
+    return {tuple(row) for row in np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], 1).tolist()}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_the_boxes_are_opencvs(case: Path, shared_data: Path) -> None:
-    config, stored = json.loads(case.read_text())["config"], np.load(case.with_suffix(".npz"))
-    image = photo(config, shared_data)
+def test_regions_and_fast_boxes_are_opencvs(case) -> None:
+    image, stored = case
     assert np.allclose(image[..., ::-1].mean((0, 1)), stored["photo.mean"], rtol=1e-5)
     labels = joined(*edges(smoothed(image[..., ::-1])), image.shape[:2], scale=150, smallest=100)
-    sizes = np.sort(np.bincount(labels.ravel()))[::-1]
-    assert np.array_equal(sizes, stored["graph.sizes"])
-    for mode in config["modes"]:
-        found = selective_search(image, mode=mode)
-        corner, far = found[:, :2], found[:, 2:]
-        boxes = {tuple(row) for row in np.concatenate([corner, far - corner], 1).tolist()}
-        wanted = {tuple(row) for row in stored[f"{mode}.boxes"].tolist()}
-        if mode == "fast":
-            assert boxes == wanted
-        else:  # pairs that are equally alike are joined in another order
-            assert len(boxes & wanted) > 0.8 * len(wanted)
+    assert np.array_equal(np.sort(np.bincount(labels.ravel()))[::-1], stored["graph.sizes"])
+    assert boxes_of(selective_search(image, mode="fast")) == {tuple(row) for row in stored["fast.boxes"].tolist()}
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True, reason="the golden case is not met: in quality, regions equally alike join in another order"
+)
+def test_quality_boxes_are_opencvs(case) -> None:
+    image, stored = case
+    assert boxes_of(selective_search(image, mode="quality")) == {tuple(row) for row in stored["quality.boxes"].tolist()}
