@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sightline.nn.processor import InPlanes, TapByTap, suit_processor
+from sightline.nn.processor import ByOneDnn, InPlanes, TapByTap, suit_processor
 
 
 @settings(max_examples=40, deadline=None)
@@ -37,6 +37,53 @@ def test_wide_kernels_read_planes():
     assert net(x).is_contiguous()
 
 
+LAST = torch.channels_last_3d
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(*[st.sampled_from([1, 3, 5])] * 3),
+    stride=st.tuples(*[st.integers(1, 3)] * 3),
+    depthwise=st.booleans(),
+    bias=st.booleans(),
+)
+def test_onednn_by_name_is_the_convolution(size, kernel, stride, depthwise, bias):
+    reach = tuple(k // 2 for k in kernel)
+    plain = nn.Conv3d(4, 8, kernel, stride, reach, groups=4 if depthwise else 1, bias=bias).requires_grad_(False)
+    net = nn.Sequential(plain)
+    assert suit_processor(net) == 1 and isinstance(net[0], ByOneDnn)
+    x = torch.randn(2, 4, *size)
+    for y in (x, x.contiguous(memory_format=LAST)):
+        found = net(y)
+        torch.testing.assert_close(found, plain(x), rtol=1e-5, atol=1e-5)
+        assert found.is_contiguous(memory_format=LAST) or found[0, 0].numel() == 1
+    torch.testing.assert_close(net(x[0]), plain(x[0]))  # a clip without a batch
+
+
+def test_pools_after_a_convolution_find_their_channels_last():
+    net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.ReLU(inplace=True), nn.MaxPool3d(2)).requires_grad_(False)
+    x = torch.randn(1, 3, 4, 6, 6)
+    expected = net(x)
+    suit_processor(net)
+    assert net(x).is_contiguous(memory_format=LAST)
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_graphs_and_lower_precisions_keep_the_convolution():
+    net = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1)).requires_grad_(False)
+    x = torch.randn(1, 3, 4, 5, 5)
+    expected = net(x)
+    suit_processor(net)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net(x).dtype == torch.bfloat16
+    program = torch.export.export(net, (x,))
+    assert not any("mkldnn" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(x), expected)
+    whole = torch.compile(net, fullgraph=True, backend="eager")
+    torch.testing.assert_close(whole(x), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "left_alone",
     [
@@ -50,6 +97,9 @@ def test_wide_kernels_read_planes():
         nn.Conv2d(2048, 8, 1),
         nn.Conv2d(512, 8, 3),
         nn.Conv2d(1024, 8, 3, padding=2, dilation=2),
+        nn.Conv3d(4, 4, 3, padding="same"),
+        nn.Conv3d(4, 4, 3, padding=1, padding_mode="replicate"),
+        nn.Conv3d(4, 4, 3, padding=1, dtype=torch.float64),
     ],
 )
 def test_other_convolutions_stay(left_alone):

@@ -1,18 +1,27 @@
-"""Convolutions as processors like them, for inference: the two kinds that PyTorch's channels-last kernels are slow at.
+"""Convolutions as processors like them, for inference: the kinds that PyTorch's own choice of kernel is slow at.
 
 Most convolutions are faster with the channels last in memory. Undilated kernels of more than a pixel over a thousand
 channels and more are not (PSPNet's head takes 1.4 times as long): each row of channels is too long to stay near the
 processor. And depthwise kernels dilated by more than six pixels (the ASPP of separable DeepLab) fall back to code that
 is ten times as slow: there each of the nine weights is applied to the part of the map it reaches, and a weight that
 reaches nothing costs nothing.
+
+Convolutions of three axes are the other way round. For one clip on one core PyTorch takes those without a wide kernel
+in space (1 x 1 x 1, 3 x 1 x 1: half of a video network) away from oneDNN and unfolds them into a copy, plane after
+plane, so that whatever follows (other convolutions, pools) also leaves the channels-last kernels, which are up to ten
+times as fast. Asking oneDNN by name for all of them keeps the whole network channels-last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sightline.ops.layout import channels_last
 
 WIDE = 1024
 """Input channels from which an undilated kernel of more than a pixel is given planes."""
@@ -61,18 +70,47 @@ class TapByTap(nn.Module):
         return y if bias is None else y.add_(bias[:, None, None])
 
 
+class ByOneDnn(nn.Module):
+    """A convolution of clips or volumes that oneDNN computes, channels-last, whatever its kernel."""
+
+    def __init__(self, convolution: nn.Conv3d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution's answer, up to rounding."""
+        own = self.convolution
+        if x.ndim != 5 or _for_others() or torch.is_autocast_enabled(x.device.type):
+            return own(x)
+        if x.shape[2] * x.shape[3] * x.shape[4] == 1:  # a product with a matrix, to which oneDNN only adds work
+            return own(x)
+        settings = (own.padding, own.stride, own.dilation, own.groups)
+        return torch.mkldnn_convolution(channels_last(x), own.weight, own.bias, *settings)  # pyright: ignore
+
+
+def _for_others() -> bool:
+    """Whether the network is being compiled or exported: whoever reads the graph chooses the kernels."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def suit_processor(net: nn.Module) -> int:
-    """Replace, in `net` itself, the convolutions of both kinds; returns how many. After `lay_out`."""
+    """Replace, in `net` itself, the convolutions of these kinds; returns how many. After `lay_out`."""
     found = 0
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Conv2d and (kind := _kind(child)) is not None:
+            if isinstance(child, (nn.Conv2d, nn.Conv3d)) and (kind := _kind(child)) is not None:
                 setattr(parent, name, kind(child))
                 found += 1
     return found
 
 
-def _kind(module: nn.Conv2d) -> type[InPlanes] | type[TapByTap] | None:
+def _kind(module: nn.Conv2d | nn.Conv3d) -> Callable[[Any], nn.Module] | None:
+    if type(module) is nn.Conv3d:
+        simple = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        known = torch.backends.mkldnn.is_available() and module.weight.dtype == torch.float32
+        return ByOneDnn if simple and known else None
+    if type(module) is not nn.Conv2d:
+        return None
     if module.kernel_size == (1, 1) or module.padding_mode != "zeros":
         return None
     if module.groups == 1:

@@ -67,7 +67,7 @@ def optimize(
     twin = lay_out(twin)
     done.append("channels-last")
     if example.device.type == "cpu" and (found := suit_processor(twin)):
-        done.append(f"but for {found} convolutions that processors like otherwise")
+        done.append(f"{found} convolutions by the kernels that processors like best")
     if bf16:
         twin = InPrecision(twin, torch.bfloat16)
         done.append("bf16")
