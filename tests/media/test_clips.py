@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sightline.errors import SightlineError, UsageError
-from sightline.media.clips import read_frames, video_info
+from sightline.media.clips import Kept, read_frames, video_info
 from sightline.media.video import VideoWriter
 
 WIDTH, HEIGHT = 96, 48
@@ -105,3 +105,18 @@ def test_a_truncated_stream_gives_its_good_frames_or_says_so(tmp_path: Path) -> 
         assert [number_of(image) for image in read_frames(path, [0, 30], info=info)] == [0, 30]
     except SightlineError as error:
         assert "a.ts" in str(error)
+
+
+def test_frames_that_shrink_are_refused_unless_a_size_is_named():
+    frames = [av.VideoFrame.from_ndarray(np.full((h, 32, 3), 90, np.uint8), format="rgb24") for h in (16, 24)]
+    kept = Kept(Path("a.ts"), [4, 9], None)
+    kept.put(4, frames[0])
+    with pytest.raises(SightlineError, match="frame 9 is 24 x 32, frames before it were 16 x 32; name a size"):
+        kept.put(9, frames[1])
+    kept = Kept(Path("a.ts"), [4, 9, 4], (8, 8))
+    assert kept.missing() == 2
+    kept.put(4, frames[0])
+    assert kept.missing() == 1
+    kept.put(9, frames[1])
+    assert kept.frames.shape == (3, 8, 8, 3)
+    assert (kept.frames == 90).all()

@@ -108,10 +108,58 @@ def read_frames(
         places = {frame: k for k, frame in enumerate(wanted)}
         kept = {k: _fitted(picture, size) for k, picture in pictures.items()}
         return np.stack([kept[places[int(i)]] for i in indices])
-    found = _jumped(info, wanted, size) if info.stamps else None
-    if found is None:
-        found = _sequential(info, wanted, size, max_pixels)
-    return np.stack([found[int(i)] for i in indices])
+    kept = Kept(path, indices, size)
+    if not info.stamps or not _jumped(info, wanted, kept):
+        kept = Kept(path, indices, size)
+        _sequential(info, wanted, kept, max_pixels)
+    return kept.frames
+
+
+class Kept:
+    """The frames that are asked for, converted one after the other straight into the answer.
+
+    One converter serves all of them (a new one for each frame costs as much as the conversion), and no frame is held
+    twice.
+    """
+
+    def __init__(self, path: Path, indices: Sequence[int], size: tuple[int, int] | None) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.path, self.size, self.frames = path, size, np.empty(0, np.uint8)
+        self._converter: Any = VideoReformatter()
+        self._places: dict[int, list[int]] = {}
+        for place, index in enumerate(indices):
+            self._places.setdefault(int(index), []).append(place)
+        self._count, self._found = len(indices), set[int]()
+
+    def put(self, index: int, frame: Any) -> None:
+        """Convert the decoded `frame` and write it to every place that asked for it."""
+        picture = self._converted(frame)
+        if not self._found:
+            self.frames = np.empty((self._count, *picture.shape), np.uint8)
+        if picture.shape != self.frames.shape[1:]:
+            raise SightlineError(
+                f"{self.path}: frame {index} is {picture.shape[0]} x {picture.shape[1]}, frames before it were "
+                f"{self.frames.shape[1]} x {self.frames.shape[2]}; name a size for all of them"
+            )
+        for place in self._places[index]:
+            self.frames[place] = picture
+        self._found.add(index)
+
+    def missing(self) -> int:
+        """How many frames have not come."""
+        return len(self._places) - len(self._found)
+
+    def _converted(self, frame: Any) -> np.ndarray:
+        """A decoded frame as RGB, turned as it is shown, resized by FFmpeg's bilinear filter."""
+        turns = round(frame.rotation / 90) % 4
+        if self.size is None:
+            image = self._converter.reformat(frame, format="rgb24").to_ndarray()
+        else:
+            height, width = self.size if turns % 2 == 0 else self.size[::-1]
+            reformat = self._converter.reformat
+            image = reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+        return np.rot90(image, turns) if turns else image
 
 
 def _packets(container: Any, stream: Any, path: Path) -> tuple[list[int], list[int], bool]:
@@ -149,9 +197,8 @@ def _counted(path: Path, size: tuple[int, int], max_pixels: int) -> VideoInfo:
     return VideoInfo(path, tuple(t - first for t in times), size)
 
 
-def _jumped(info: VideoInfo, wanted: Sequence[int], size: tuple[int, int] | None) -> dict[int, np.ndarray] | None:
-    """The wanted frames, with jumps to key frames; None when what comes out is not what the packets promised."""
-    found: dict[int, np.ndarray] = {}
+def _jumped(info: VideoInfo, wanted: Sequence[int], kept: Kept) -> bool:
+    """Put the wanted frames, with jumps to key frames; False when what comes out is not what the packets promised."""
     places = {stamp: k for k, stamp in enumerate(info.stamps)}
     with reading(info.path, "video"), open_container(info.path) as container:
         stream = container.streams.video[0]
@@ -165,18 +212,18 @@ def _jumped(info: VideoInfo, wanted: Sequence[int], size: tuple[int, int] | None
             before = len(queue)
             for frame in container.decode(stream):
                 place = places.get(frame.pts)
-                if place is None or (len(queue) == before and place > queue[0] and queue[0] not in found):
-                    return None
+                if place is None or (len(queue) == before and place > queue[0]):
+                    return False
                 at = place + 1
                 if queue and place == queue[0]:
-                    found[queue.pop(0)] = _converted(frame, size)
+                    kept.put(queue.pop(0), frame)
                 elif queue and place > queue[0]:
-                    return None
+                    return False
                 if not queue or _worth_a_jump(info, at, queue[0]):
                     break
             if len(queue) == before:
-                return None
-    return found
+                return False
+    return True
 
 
 def _worth_a_jump(info: VideoInfo, at: int, target: int) -> bool:
@@ -184,11 +231,8 @@ def _worth_a_jump(info: VideoInfo, at: int, target: int) -> bool:
     return key - at > FAR
 
 
-def _sequential(
-    info: VideoInfo, wanted: Sequence[int], size: tuple[int, int] | None, max_pixels: int
-) -> dict[int, np.ndarray]:
-    """The wanted frames by decoding from the start and counting."""
-    found: dict[int, np.ndarray] = {}
+def _sequential(info: VideoInfo, wanted: Sequence[int], kept: Kept, max_pixels: int) -> None:
+    """Put the wanted frames by decoding from the start and counting."""
     keep, index = set(wanted), 0
     try:
         with reading(info.path, "video"), open_container(info.path) as container:
@@ -197,7 +241,7 @@ def _sequential(
             check_pixels(info.path, stream.height, stream.width, max_pixels)
             for frame in container.decode(stream):
                 if index in keep:
-                    found[index] = _converted(frame, size)
+                    kept.put(index, frame)
                 index += 1
                 if index > wanted[-1]:
                     break
@@ -205,9 +249,8 @@ def _sequential(
         raise
     except Exception as error:
         raise SightlineError(f"{info.path} is damaged after {index} frames ({reason(error)}): copy it again") from error
-    if len(found) < len(keep):
+    if kept.missing():
         raise SightlineError(f"{info.path} is damaged: it ends after {index} frames; copy it again")
-    return found
 
 
 def _fitted(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
@@ -221,14 +264,3 @@ def _fitted(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
         for c in range(picture.shape[2])
     ]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
-
-
-def _converted(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
-    """A decoded frame as RGB, turned as it is shown, resized by FFmpeg's bilinear filter."""
-    turns = round(frame.rotation / 90) % 4
-    if size is None:
-        image = frame.to_ndarray(format="rgb24")
-    else:
-        height, width = size if turns % 2 == 0 else size[::-1]
-        image = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
