@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,13 @@ from torch import Tensor, nn
 
 from sightline.action.sampling import parse_rule
 from sightline.action.targets import to_clip, to_volume
+from sightline.action.video import Video, as_read, of_array, of_file, shown_frame
 from sightline.classification.answer import Labels, Moment, named
 from sightline.classification.contract import of_logits
 from sightline.classification.predict import Procedure, cropped, fused, view_scores
-from sightline.classification.targets import resize_frames
 from sightline.contracts import Preprocess
-from sightline.datasets.brains import is_brain, is_volume_record, volume_at
-from sightline.datasets.records import ClassRecord
+from sightline.datasets.brains import is_brain, volume_at
 from sightline.errors import SightlineError, UsageError
-from sightline.media.clips import read_frames, video_info
 from sightline.media.draw import to_display
 from sightline.media.frame_folders import is_frame_folder
 from sightline.media.prepare import as_float, target_size
@@ -36,48 +33,6 @@ from sightline.media.volume import Volume
 
 FEW = 4
 """Clips that are looked at together."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video that can be asked for frames: how many, how fast, how large, and `read(indices, size)`."""
-
-    frames: int
-    fps: float
-    size: tuple[int, int]
-    times: tuple[float, ...]
-    read: Callable[[Sequence[int], tuple[int, int]], np.ndarray]
-
-
-def of_record(record: ClassRecord) -> Video | Volume:
-    """The video or volume of a record."""
-    image = record.image
-    return volume_at(image.path, image.page) if is_volume_record(record) else of_file(image.path)
-
-
-def of_file(path: str | Path) -> Video:
-    """A video file, or a folder of frames."""
-    info = video_info(path)
-    return Video(
-        info.frames,
-        info.fps,
-        info.size,
-        info.times,
-        lambda wanted, size: read_frames(path, wanted, size=size, info=info),
-    )
-
-
-def of_array(frames: np.ndarray, fps: float = 25.0) -> Video:
-    """Frames `(T, H, W, 3)` uint8 in memory."""
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-        raise UsageError(f"an array of shape {frames.shape} is no video: (T, H, W, 3) uint8 was expected")
-
-    def read(wanted: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-        x = torch.from_numpy(frames[list(wanted)]).permute(3, 0, 1, 2)
-        return resize_frames(x, size).permute(1, 2, 3, 0).numpy()
-
-    times = tuple(k / fps for k in range(len(frames)))
-    return Video(len(frames), fps, (frames.shape[1], frames.shape[2]), times, read)
 
 
 @torch.inference_mode()
@@ -100,6 +55,7 @@ def answer(
         return Labels(fused([total], procedure.fuse), named(classes, total.shape[1]), name, image=middle)
     video = of_array(video) if isinstance(video, np.ndarray) else video
     rule = parse_rule(preprocess.clip)
+    video = as_read(video, preprocess.channels, rule.flow)
     count = procedure.views or rule.covering(video.frames, fps=video.fps)
     chosen = rule.views(video.frames, count, fps=video.fps)  # (V, T)
     needed = sorted(set(chosen.flatten().tolist()))
@@ -124,7 +80,7 @@ def answer(
         named(classes, len(total)),
         name,
         timeline=tuple(timeline) if count > 1 else (),
-        image=pixels[place[int(chosen[count // 2][len(chosen[0]) // 2])]],
+        image=shown_frame(pixels[place[int(chosen[count // 2][len(chosen[0]) // 2])]]),
     )
 
 

@@ -10,6 +10,9 @@ The same weights score differently under another rule, so a rule is a word with 
 - `segments(S)` (TSN, TSM): a frame from each of S equal parts. Training: a random one; else the middle one.
 - `dense(S, W)` (TSM): S frames of a window of W, W // S apart. Views: ten starts (or as many as asked) over the video.
 
+A rule of a network of flow may end in `+dis` or `+tvl1`: fields are computed that way where a video brings none; frames
+are fields then.
+
 n is the number of frames of a video; indices count from 0. Volumes have the rule `whole(D, H, W)`: nothing is chosen.
 """
 
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.errors import UsageError, did_you_mean
+from sightline.media.flow_made import METHODS
 
 RULES = {"linspace": 2, "arange": 2, "segments": 1, "dense": 2}
 TARGET_FPS = 30.0
@@ -29,14 +33,16 @@ TARGET_FPS = 30.0
 
 @dataclass(frozen=True)
 class ClipRule:
-    """A rule and its numbers; `frames` of a clip, and R or W."""
+    """A rule and its numbers; `frames` of a clip, and R or W; flow: how fields are computed, "" where they are not."""
 
     name: str
     frames: int
     number: int = 0
+    flow: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}({self.frames}{f', {self.number}' if RULES[self.name] == 2 else ''})"
+        numbers = f"{self.frames}{f', {self.number}' if RULES[self.name] == 2 else ''}"
+        return f"{self.name}({numbers}){f'+{self.flow}' if self.flow else ''}"
 
     def span(self, n: int, fps: float = TARGET_FPS) -> int:
         """How many frames of a video of `n` a clip spans."""
@@ -109,7 +115,12 @@ def whole_size(words: str) -> tuple[int, int, int] | None:
 
 def parse_rule(words: str) -> ClipRule:
     """`"linspace(8, 32)"` as a rule. Raises `UsageError` with the known ones."""
-    found = re.fullmatch(r"\s*([a-z]+)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)\s*", words)
+    rule, plus, flow = (part.strip() for part in words.partition("+"))
+    if plus and flow not in METHODS:
+        raise UsageError(
+            f"clip='{words}' says how flow is computed: +{' or +'.join(METHODS)}.{did_you_mean(flow, METHODS)}"
+        )
+    found = re.fullmatch(r"([a-z]+)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", rule)
     name = found[1] if found else words.partition("(")[0].strip()
     if name not in RULES:
         known = ", ".join(RULES)
@@ -122,4 +133,4 @@ def parse_rule(words: str) -> ClipRule:
         raise UsageError(f"clip='{words}' needs {RULES[name]} whole numbers from 1, such as {example}")
     if name == "dense" and numbers[1] < numbers[0]:
         raise UsageError(f"clip='{words}': the window must hold the {numbers[0]} frames; write dense({numbers[0]}, 64)")
-    return ClipRule(name, *numbers)
+    return ClipRule(name, numbers[0], numbers[1] if len(numbers) > 1 else 0, flow)

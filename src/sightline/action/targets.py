@@ -5,22 +5,26 @@ Everything random about a sample derives from (run seed, epoch, index), never fr
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.action.sampling import parse_rule, whole_size
+from sightline.action.video import BOTH, FLOW, Video, as_read, of_file
 from sightline.classification.targets import Augment, Sample, varied
 from sightline.contracts import Preprocess
 from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.records import ClassRecord, DataSet
 from sightline.errors import SightlineError, UsageError
-from sightline.media.clips import VideoInfo, read_frames, video_info
 from sightline.media.prepare import as_float, intensity, target_size
 from sightline.media.volume import Volume
 
 MEMORY = 1.5e9
 """Bytes of decoded frames that are kept between epochs."""
+FIRST_FIELD = {FLOW: 0, BOTH: 3}
+"""By the channels of a network that reads flow: the one with x; y follows."""
 
 
 class ClipSamples(torch.utils.data.Dataset):
@@ -37,7 +41,7 @@ class ClipSamples(torch.utils.data.Dataset):
         self.records: tuple[ClassRecord, ...] = data.records
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
         self.rule = parse_rule(preprocess.clip) if whole_size(preprocess.clip) is None else None
-        self._info: dict[int, VideoInfo] = {}
+        self._videos: dict[int, Video] = {}
         self.classes = len(data.classes)
         self._volumes: dict[int, Tensor] = {}
         self._frames: dict[int, np.ndarray] | None = {} if keep and fits(data, preprocess) else None
@@ -52,16 +56,18 @@ class ClipSamples(torch.utils.data.Dataset):
         if self.rule is None or is_volume_record(record):
             return Sample(record.key, self._brain(index), record.labels)
         rng = np.random.default_rng([self.seed, epoch, index])
-        return varied(record.key, record.labels, self.augment, self.classes, rng, lambda: self._clip(index, rng))
+        fields = FIRST_FIELD.get(self.preprocess.channels)
+        read = partial(self._clip, index, rng)
+        return varied(record.key, record.labels, self.augment, self.classes, rng, read, fields=fields)
 
     def _clip(self, index: int, rng: np.random.Generator) -> Tensor:
         assert self.rule is not None
-        info = self._video(index)
+        video = self._video(index)
         if self.augment is None:
-            chosen = self.rule.views(info.frames, 1, fps=info.fps)[0]
+            chosen = self.rule.views(video.frames, 1, fps=video.fps)[0]
         else:
-            chosen = self.rule.train(info.frames, rng, fps=info.fps)
-        return to_clip(self._read(index, info, chosen), self.preprocess.channels)
+            chosen = self.rule.train(video.frames, rng, fps=video.fps)
+        return to_clip(self._read(index, video, chosen), self.preprocess.channels)
 
     def _brain(self, index: int) -> Tensor:
         if index not in self._volumes:
@@ -72,17 +78,19 @@ class ClipSamples(torch.utils.data.Dataset):
             self._volumes[index] = found
         return self._volumes[index]
 
-    def _video(self, index: int) -> VideoInfo:
-        if index not in self._info:
-            self._info[index] = video_info(self.records[index].image.path)
-        return self._info[index]
+    def _video(self, index: int) -> Video:
+        assert self.rule is not None
+        if index not in self._videos:
+            video = of_file(self.records[index].image.path)
+            self._videos[index] = as_read(video, self.preprocess.channels, self.rule.flow)
+        return self._videos[index]
 
-    def _read(self, index: int, info: VideoInfo, chosen: np.ndarray) -> np.ndarray:
-        size = frame_size(info, self.preprocess)
+    def _read(self, index: int, video: Video, chosen: np.ndarray) -> np.ndarray:
+        size = frame_size(video, self.preprocess)
         if self._frames is None:
-            return read_frames(info.path, chosen.tolist(), size=size, info=info)
+            return video.read(chosen.tolist(), size)
         if index not in self._frames:
-            self._frames[index] = read_frames(info.path, range(info.frames), size=size, info=info)
+            self._frames[index] = video.read(range(video.frames), size)
         return self._frames[index][chosen]
 
 
@@ -94,17 +102,17 @@ def fits(data: DataSet, preprocess: Preprocess) -> bool:
         return volume_at(image.path, image.page).array.size * 4 * len(data.records) < MEMORY
     for record in data.records[:: max(1, len(data.records) // 8)]:
         try:
-            info = video_info(record.image.path)
+            video = of_file(record.image.path)
         except SightlineError:  # whoever reads the videos decides about broken ones
             continue
-        height, width = frame_size(info, preprocess)
-        looked.append(info.frames * height * width * 3)
+        height, width = frame_size(video, preprocess)
+        looked.append(video.frames * height * width * max(3, preprocess.channels))
     return bool(looked) and max(looked) * len(data.records) < MEMORY
 
 
-def frame_size(info: VideoInfo, preprocess: Preprocess) -> tuple[int, int]:
+def frame_size(video: Video, preprocess: Preprocess) -> tuple[int, int]:
     """Height and width at which the frames of a video are read."""
-    return target_size(info.size, preprocess.resize)
+    return target_size(video.size, preprocess.resize)
 
 
 def to_volume(volume: Volume, preprocess: Preprocess) -> Tensor:
@@ -122,7 +130,7 @@ def to_volume(volume: Volume, preprocess: Preprocess) -> Tensor:
 def to_clip(frames: np.ndarray, channels: int) -> Tensor:
     """Frames `(T, H, W, 3)` as a clip `(C, T, H, W)` of the same type; one channel: their mean.
 
-    Two channels are flow: frames with x and y, or pictures with x in red and y in green.
+    Two channels are flow: frames with x and y, or pictures with x in red and y in green. Five: a frame and its flow.
     """
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)
     if channels == 1 and x.shape[0] == 3:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.action.plan import plan
-from sightline.action.predict import answer, of_record, sources
+from sightline.action.predict import answer, sources
 from sightline.action.sampling import parse_rule, whole_size
 from sightline.action.targets import ClipSamples
+from sightline.action.video import of_record, shown_frame
 from sightline.classification.answer import Labels, named
 from sightline.classification.draw import side_by_side
 from sightline.classification.metrics import LabelMetric
@@ -57,11 +58,6 @@ def panel(record: ClassRecord, found: Labels, colours: Sequence[tuple[int, int, 
     size = (120, max(1, round(120 * width / height)))
     shown = [shown_frame(frame) for frame in read_frames(info.path, chosen, size=size, info=info)]
     return side_by_side(shown, names[record.labels], said)
-
-
-def shown_frame(frame: np.ndarray) -> np.ndarray:
-    """A frame for looking; of flow (x, y) the third colour stays at none."""
-    return frame if frame.shape[2] == 3 else np.concatenate([frame, np.full_like(frame[..., :1], 128)], axis=2)
 
 
 def example(preprocess: Preprocess, batch: int) -> Tensor:

@@ -6,7 +6,7 @@ Everything random about a sample derives from (run seed, epoch, index), never fr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +68,12 @@ class Augment:
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"augment.{name} {getattr(self, name)} must be true or false")
 
-    def __call__(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """`(C, H, W)` or `(C, T, H, W)`, uint8 or float, to the same type at the crop's size."""
+    def __call__(self, x: Tensor, rng: np.random.Generator, *, fields: int | None = None) -> Tensor:
+        """`(C, H, W)` or `(C, T, H, W)`, uint8 or float, to the same type at the crop's size.
+
+        fields: the channel with the x of optical flow (y follows). What is mirrored moves the other way, what is
+        reversed moves back, and colours are those of the other channels.
+        """
         rows, columns = x.shape[-2:]
         height, width = self.crop or (rows, columns)
         largest = min(rows / height, columns / width)
@@ -81,9 +85,11 @@ class Augment:
         if x.ndim == 4 and self.reverse and rng.random() < 0.5:
             axes.append(1)
         x = x.flip(axes) if axes else x
-        if self.randaugment[0]:
+        x, flow = (x, None) if fields is None else (x[:fields], turned(x[fields : fields + 2], axes))
+        if self.randaugment[0] and len(x):
             x = rand_augment(x, self.randaugment[0], self.randaugment[1], rng)
-        return recolour(x, self.colour, rng).contiguous() if self.colour else x.contiguous()
+        x = recolour(x, self.colour, rng) if self.colour and len(x) else x
+        return (x if flow is None else torch.cat([x, flow])).contiguous()
 
 
 def resize_frames(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -93,6 +99,13 @@ def resize_frames(x: Tensor, size: tuple[int, int]) -> Tensor:
     if x.ndim == 3:
         return resize_pixels(x, size)
     return resize_pixels(x.flatten(0, 1), size).unflatten(0, x.shape[:2])
+
+
+def turned(flow: Tensor, axes: Sequence[int]) -> Tensor:
+    """Flow `(2, T, H, W)` as bytes or in [0, 1] that was mirrored along `axes` (-1, -2, 1: time), moving that way."""
+    top = 255 if flow.dtype == torch.uint8 else 1
+    signs = [(axis in axes) != (1 in axes) for axis in (-1, -2)]  # backwards and mirrored is forwards again
+    return torch.stack([top - plane if inverted else plane for plane, inverted in zip(flow, signs)])
 
 
 def recolour(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
@@ -132,13 +145,18 @@ def varied(
     classes: int,
     rng: np.random.Generator,
     read: Callable[[], Tensor],
+    *,
+    fields: int | None = None,
 ) -> Sample | list[Sample]:
-    """A sample as it is, or augmented (`repeats` times: a list); `read` gives its pixels anew each time."""
+    """A sample as it is, or augmented (`repeats` times: a list); `read` gives its pixels anew each time.
+
+    fields: of clips with flow, the channel with its x.
+    """
     if augment is None:
         return Sample(key, read(), label)
     found = []
     for _ in range(augment.repeats):
-        image = augment(read(), rng)
+        image = augment(read(), rng, fields=fields)
         mixes = augment.mixup > 0 or augment.cutmix > 0
         mix = Mix(augment.mixup, augment.cutmix, int(rng.integers(2**31)), classes) if mixes else None
         found.append(Sample(key, image, label, mix))

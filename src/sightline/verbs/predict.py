@@ -98,7 +98,7 @@ def _is_huge(item: Any) -> bool:
     from sightline.media.image import image_size
     from sightline.media.tiff import is_tiff
 
-    if item.path is None or not is_tiff(item.path):
+    if item.path is None or item.path.is_dir() or not is_tiff(item.path):
         return False
     height, width = image_size(item.path, page=item.page)
     return height * width > HUGE

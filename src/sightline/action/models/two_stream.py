@@ -9,8 +9,11 @@ says how it moves; their answers are averaged. Neither needs to learn the other'
   `(B, 2, L, H, W)` and stacks them (x1, y1, x2, y2, ...), each field without its mean: most of the camera's motion.
 - `two_stream_spatial_r101`, `two_stream_temporal_r101`: ResNet-101 streams, whose public weights (jeffreyyihuang) load;
   that stacker wrote the first field into the last two channels, and the key map undoes it.
-- `two_stream`, the one to start with: both streams in one network, on small ResNets, `flow` as a further input; its
-  answer is the mean of their probabilities.
+- `two_stream`, the one to start with: both streams in one network, on small ResNets; its answer is the mean of their
+  probabilities. `flow` is a further input, or the last two channels of the clip.
+
+Videos are enough: flow is computed as they are read (the rule ends in `+dis` or `+tvl1`; the extra `classical`), unless
+they are folders of flow or have one beside them. In training a mirrored field has its x negated.
 
 Spatial streams score each frame of a clip by itself and average the probabilities.
 Trait `fixed_size` of CNN-M: its full layers fix height and width.
@@ -196,11 +199,22 @@ class TwoStream(nn.Module):
         self,
         images: Tensor,
         *,
-        flow: Tensor,
+        flow: Tensor | None = None,
         sizes: Tensor | None = None,
         targets: Target | None = None,
     ) -> Scores:
-        """See: clips `(B, C, T, H, W)` and flow `(B, 2, L, H, W)` to `(B, K)` logits; parts: space, time."""
+        """See: clips `(B, C, T, H, W)` and flow `(B, 2, L, H, W)` to `(B, K)` logits; parts: space, time.
+
+        Without `flow`: frames with their flow, `(B, C + 2, L, H, W)`; the first frame is the one that is looked at.
+        """
+        if flow is None:
+            channels = next(self.spatial.parameters()).shape[1]
+            if images.shape[1] != channels + 2:
+                raise UsageError(
+                    f"this network reads frames and flow: give flow=, or clips of {channels + 2} channels, "
+                    f"not of {images.shape[1]}"
+                )
+            images, flow = images[:, :-2, :1], images[:, -2:]
         space, time = self.spatial(images, sizes=sizes).logits, self.temporal(flow, sizes=sizes).logits
         parts = torch.stack([space, time], dim=1)
         return Scores(parts.mean(1), parts)
