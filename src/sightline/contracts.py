@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,49 @@ class Batch:
     sizes: Tensor | None = None  # (B, 2) valid heights and widths, None when nothing is padded
     keys: tuple[str, ...] = ()  # which samples these are: named when something goes wrong
     inputs: Mapping[str, Tensor] = field(default_factory=dict)  # proposals, depth, a flow stack, times ...
+
+
+class Tools(Protocol):
+    """What `train` hands to a stage, for rooms do not know the loop.
+
+    folder: of the run, for files that later stages read; whoever writes one writes it whole (`files.replacing`).
+    """
+
+    folder: Path
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
+        """Say how far the stage is, and what it counts."""
+        ...
+
+    def learn(
+        self,
+        net: nn.Module,
+        samples: Any,
+        collate: Callable[[list[Any]], Batch],
+        *,
+        steps: int,
+        lr: float,
+        batch: int,
+        optimizer: str = "adamw",
+    ) -> None:
+        """The loop of all other systems, on a network that shares its parameters with the system's; once a stage."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a system that learns in stages. `Entry.fit` names the function that lists them:
+
+        stages(data, *, preprocess, seed, OPTION=DEFAULT, ...) -> tuple[Stage, ...]
+
+    data: the `DataSet` to learn from. The options, plain values, are those of `train`.
+    run(net, tools): changes `net` by its parameters and buffers alone, each time in the same way. They are stored when
+        it ends, and a run that was killed goes on behind the last stage that ended: nothing else passes from one stage
+        to the next, but files in `tools.folder`.
+    """
+
+    name: str
+    run: Callable[[nn.Module, Tools], None]
 
 
 @dataclass(frozen=True)

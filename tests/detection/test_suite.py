@@ -18,10 +18,12 @@ from sightline.contracts import Entry
 from sightline.detection.answer import Detections
 from sightline.detection.catalog import MODELS
 from sightline.detection.contract import PADDING, Found, Target
+from sightline.errors import SightlineError, UsageError
 from sightline.verbs.load import key_maps, load_weights, save_weights
 from sightline.verbs.models import create, defaults_of, resolve
 
 NAMES = sorted(MODELS)
+IN_GRAPHS = [name for name in NAMES if "outside_graph" not in MODELS[name].traits]  # what compiles and exports
 TRAINED = {"faster_rcnn", "retinanet"}
 
 
@@ -235,17 +237,27 @@ def written(name: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", NAMES)
 def test_another_class_count_loads_all_but_the_head(name: str) -> None:
     net = create(name, **MODELS[name].tiny, num_classes=3)
+    if "head_only" in MODELS[name].traits:
+        with pytest.raises(SightlineError, match="does not fit"):
+            load_weights(net, tiny(name).state_dict())
+        return
     report = load_weights(net, tiny(name).state_dict())
     assert report.reinitialised and all(key.startswith(net.HEAD) for key in report.reinitialised)
     assert not report.missing
 
 
-@pytest.mark.parametrize("name", [n if n in TRAINED else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", [n if n in TRAINED else pytest.param(n, marks=pytest.mark.slow) for n in IN_GRAPHS])
 def test_compiles_without_a_graph_break(name: str) -> None:
     net, images = tiny(name), picture(name)
     torch.compiler.reset()
     compiled = torch.compile(net, fullgraph=True, backend="eager")
     assert same(seen(compiled, images), seen(net, images))
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*IN_GRAPHS}))
+def test_what_no_graph_holds_says_so(name: str) -> None:
+    with pytest.raises(UsageError, match="no compiled or exported program"):
+        torch.export.export(tiny(name), (picture(name),), strict=False)
 
 
 def exported_sizes(name: str) -> tuple[tuple[int, int], ...]:
@@ -274,7 +286,7 @@ def test_bins_of_these_pictures_are_within_what_a_program_samples(name: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_GRAPHS)
 def test_exports_with_any_height_and_width(name: str) -> None:
     size, one, other = exported_sizes(name)
     net, images = tiny(name), picture(name, size=size)

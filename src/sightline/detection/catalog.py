@@ -229,6 +229,37 @@ MODELS |= {
     ),
 }  # fmt: skip
 
+# In stages -------------------------------------------------------------------------------------------------------
+
+_HOG = "sightline.detection.models.hog_svm"
+
+MODELS |= {
+    "hog_svm": Entry(
+        f"{_HOG}:hog_svm", "detection", "Histograms of Oriented Gradients for Human Detection (Dalal & Triggs 2005)",
+        3_781, fit=f"{_HOG}:stages", traits=frozenset({"outside_graph", "head_only"}),
+        tiny={"window": (32, 32), "most": 20, "score": 0.1},
+    ),
+}  # fmt: skip
+
+_RCNN = "Rich Feature Hierarchies for Accurate Object Detection and Semantic Segmentation (Girshick et al. 2014)"
+_RCNNS = "sightline.detection.models.rcnn"
+_TINY_RCNN = {"propose": "dense", "windows": (24, 48), "hidden": 24, "size": 64, "context": 4, "count": 24, "most": 20}
+
+
+def _rcnn(name: str, parameters: int, preprocess: Preprocess, tiny: dict) -> Entry:
+    return Entry(
+        f"{_RCNNS}:{name}", "detection", _RCNN, parameters, preprocess, fit=f"{_RCNNS}_stages:stages",
+        traits=frozenset({"outside_graph"}), tiny={**_TINY_RCNN, **tiny},
+    )  # fmt: skip
+
+
+MODELS |= {
+    "rcnn": _rcnn("rcnn", 43_435_074, Preprocess(), {"backbone": "mobilenet_v3_small", "cells": 2}),
+    "rcnn_caffenet": _rcnn(
+        "rcnn_caffenet", 56_954_261, Preprocess(resize="within(500, 1000)"), {"widths": (8, 8, 8, 8, 8), "size": 67}
+    ),
+}
+
 MODELS |= {
     name: replace(
         MODELS[name], weights=_torchvision(name, file, megabytes, ap, background=name.startswith("retinanet"))

@@ -180,7 +180,7 @@ class Checkpoints:
 
 def sweep(run: Path) -> None:
     """Remove what a kill in the middle of a write left beside the files of a run."""
-    for pattern in ("state/.step-*", "state/.lock.json.*", "last/.model.*", "best/.model.*", ".metrics.jsonl.*"):
+    for pattern in ("state/.st*", "state/.lock.json.*", "last/.model.*", "best/.model.*", ".metrics.jsonl.*"):
         for torn in run.glob(pattern):
             _remove(torn)
 

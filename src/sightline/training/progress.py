@@ -26,6 +26,10 @@ def line(record: Mapping[str, Any], *, remaining: float | None = None) -> str:
     if record["kind"] == "val":
         scores = ", ".join(f"{name} {value:.4f}" for name, value in record["metrics"].items() if value is not None)
         return f"step {record['step']}: {scores}"
+    if record["kind"] == "stage":
+        parts = [f"{record['stage']} {record['done']}/{record['total']}"]
+        parts += [f"{name} {value:.4g}" for name, value in record["numbers"].items()]
+        return "  ".join(parts if remaining is None else [*parts, f"{duration(remaining)} left"])
     terms = record["terms"]
     parts = [f"step {record['step']}/{record['steps']}", f"loss {_number(record['loss'])}"]
     if len(terms) > 1:
@@ -90,13 +94,17 @@ class Progress:
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         """Show one record."""
-        if record["kind"] != "train":
+        if record["kind"] == "stage":
+            done, total = record["done"], record["total"]
+        elif record["kind"] == "train":
+            done, total = record["step"], record["steps"]
+        else:
             self._print(line(record))
             return
-        left = self.remaining.seconds(record)
+        left = self.remaining.seconds({"step": done, "steps": total, "time": record["time"]})
         if self.bar:
-            self._draw(record, left)
-        last = record["step"] == record["steps"]
+            self._draw(done, total, line(record, remaining=left))
+        last = done == total
         if not self.bar and (last or time.monotonic() - self.shown_at >= self.every):
             self.shown_at = time.monotonic()
             self._print(line(record, remaining=left))
@@ -107,13 +115,13 @@ class Progress:
         else:
             print(text, file=self.stream, flush=True)
 
-    def _draw(self, record: Mapping[str, Any], left: float | None) -> None:
+    def _draw(self, done: int, total: int, text: str) -> None:
         if self.drawn is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
             columns = (BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
             self.drawn = Progress(*columns, console=Console(file=self.stream))
-            self.task = self.drawn.add_task("", total=record["steps"])
+            self.task = self.drawn.add_task("", total=total)
             self.drawn.start()
-        self.drawn.update(self.task, completed=record["step"], description=line(record, remaining=left))
+        self.drawn.update(self.task, completed=done, total=total, description=text)

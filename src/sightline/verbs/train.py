@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SHOWN = 6
 """Worst pictures that are kept for looking."""
 
+ABOUT_PICTURES = ("intensity", "resize", "clip")
+"""Choices of a room that concern systems without a loop too."""
+
 WORKER = "SIGHTLINE_RUN"
 """How the processes that train together are told the run's folder."""
 
@@ -39,7 +42,7 @@ class Run:
 
     folder: Path
     stopped: str  # done, patience, interrupted, or planned (a dry run)
-    step: int
+    step: int  # of a system that learns in stages: the stages
     steps: int
     metrics: dict[str, float]
     choices: dict[str, Choice]
@@ -60,7 +63,8 @@ class Run:
         if self.stopped == "planned":
             return describe(self.choices)
         scores = ", ".join(f"{k} {v:.4f}" for k, v in self.metrics.items())
-        lines = [f"{self.folder}: {self.step} of {self.steps} steps ({self.stopped}). {scores}"]
+        unit = "stages" if (self.folder / "stages").is_dir() else "steps"
+        lines = [f"{self.folder}: {self.step} of {self.steps} {unit} ({self.stopped}). {scores}"]
         following = self.folder / "next.txt"
         if following.is_file():
             lines += ["", "Next:", *(f"  {line}" for line in following.read_text().splitlines())]
@@ -79,7 +83,7 @@ class Setup:
     colours: tuple[tuple[int, int, int], ...]
     choices: dict[str, Choice]
     opened: dict[str, Any]  # how the data set was opened
-    training: dict[str, Any]  # values of the training plan
+    training: dict[str, Any]  # values of the training plan; of a system that learns in stages also their `options`
     seed: int
     split: dict[str, int]  # how many records each split has
     notes: tuple[str, ...] = ()
@@ -129,7 +133,8 @@ def train(
     """Train `model` on `data`; what is left open is chosen from data and machine, with the reason.
 
     model: a name of `models()`, or an `Entry` of your own (which a resume needs again).
-    model_values: values of the network's builder (`width`, ...). train_values: values of `training.plan.Plan`.
+    model_values: values of the network's builder (`width`, ...). train_values: values of `training.plan.Plan`, or the
+    options of a system that learns in stages.
     augment_values: values of the room's augmentation. limit: answers a picture and class that are scored, of objects.
     resume: a run's folder; all but `steps` then comes from it.
     dry_run: choose, say why, and stop before the first step. say: gets every decision in words; None is silent.
@@ -158,6 +163,8 @@ def train(
         folder = Path(resume)
         setup = read_setup(folder)
         if steps is not None:
+            if "options" in setup.training:
+                raise UsageError(f"steps={steps}: {folder} learns in stages, whose options stay; leave steps out")
             setup = replace(setup, training=setup.training | {"steps": steps})
     else:
         if model is None or data is None:
@@ -172,7 +179,8 @@ def train(
     entry = model if isinstance(model, Entry) else entry_of(setup.model)
     if rank() != 0:
         say = log = None
-    plan_of(setup)
+    if entry.fit is None:
+        plan_of(setup)
     net, loaded = network(setup, entry)  # wrong values are refused before anything is said or written
     if resume is None and not dry_run:
         if (folder / "config.json").exists():
@@ -188,8 +196,12 @@ def train(
         del net  # the processes build their own
         os.environ[WORKER] = str(folder.resolve())
         relaunch(setup.training["devices"], setup.training["nodes"])
+    if entry.fit is not None:
+        from sightline.verbs.stages import carry_out as way
+    else:
+        way = carry_out
     try:
-        return carry_out(setup, folder, entry, net, resume=resume is not None, say=say, log=log)
+        return way(setup, folder, entry, net, resume=resume is not None, say=say, log=log)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; go on with: sightline train resume={folder}") from None
 
@@ -239,6 +251,7 @@ def choose(
             )
     if task.kind != "pixels":
         opened = {**opened, "kind": task.kind}
+    options = _stage_options(model, entry, given, train_values, augment_values, machines, on_error)
     found = open_dataset(data, **opened)
     part = found.split("train")
     if not part.records:
@@ -257,6 +270,10 @@ def choose(
 
         if "limit" not in signature_of(task.metric).parameters:
             raise UsageError(f"limit is no choice of {task.name}; leave it out")
+    if options is not None:
+        told = {**given, **train_values}
+        choices = {name: c for name, c in choices.items() if name.startswith("model.") or name in ABOUT_PICTURES}
+        choices |= {name: Choice(v, "as asked" if name in told else "the system's own") for name, v in options.items()}
     resolved = ("epochs", "class_weights")
     choices |= {name: Choice(value, "as asked") for name, value in given.items() if name not in resolved}
     choices |= {f"model.{name}": Choice(value, "as asked") for name, value in ours.items()}
@@ -269,12 +286,12 @@ def choose(
             words = "a height and a width" if entry.preprocess.axes == 2 else "a depth, a height and a width"
             raise UsageError(f"size={size} must be {words} in pixels, or one side for all")
         choices["size"] = Choice(sides, "as asked")
-    if "epochs" in given and "steps" not in given:
+    if "epochs" in given and "steps" not in given and options is None:
         count = max(1, round(given["epochs"] * len(part.records) / choices["batch"].value))
         choices["steps"] = Choice(count, f"{given['epochs']} passes over {len(part.records)} pictures")
     arguments = {k.removeprefix("model."): c.value for k, c in choices.items() if k.startswith("model.")}
     arguments["num_classes"] = len(found.classes)
-    if "unpadded" in entry.traits and "size" not in given:
+    if "unpadded" in entry.traits and "size" not in given and options is None:
         choices["size"] = _with_margin(entry, arguments, choices["size"].value)
     preprocess = replace(
         entry.preprocess,
@@ -285,27 +302,15 @@ def choose(
         clip=choices["clip"].value if "clip" in choices else entry.preprocess.clip,
     )
     check(preprocess)
-    steps = choices["steps"].value
-    training = {
-        "steps": steps,
-        "batch_size": max(1, choices["batch"].value // max(1, machines[0] * machines[1])),
-        "lr": choices["lr"].value,
-        "schedule": "cosine",
-        "warmup": min(100, steps // 10),
-        "clip": 1.0,
-        "ema": 0.0 if steps < 200 else 0.99 if steps < 2000 else 0.999,
-        "precision": given.get("precision", "fp32" if kind == "cpu" else "auto"),
-        "validate_every": max(1, steps // 5),
-        "workers": given.get("workers", 0 if kind == "cpu" else min(8, os.cpu_count() or 1)),
-        "seed": seed,
-        "device": device,
-        "devices": machines[0],
-        "nodes": machines[1],
-        "distribution": "ddp" if machines[0] * machines[1] > 1 else "none",
-        "on_error": on_error,
-        "monitor": task.monitor,
-    } | dict(train_values)
-    task.augment(choices["augment"].value, choices["size"].value, augment_values)  # refuses a wrong value now
+    if options is None:
+        training = _plan_values(choices, given, machines, kind, on_error) | dict(train_values)
+        task.augment(choices["augment"].value, choices["size"].value, augment_values)  # refuses a wrong value now
+    else:
+        from sightline.verbs.stages import stages_of
+
+        training = {"options": options, "steps": len(stages_of(entry, part, preprocess, seed, options))}
+        training |= {"devices": 1, "nodes": 1, "on_error": on_error}
+    training = {"seed": seed, "device": device, "monitor": task.monitor} | training
     extra = {f"augment.{k}": Choice(v, "as asked") for k, v in augment_values.items()}
     return Setup(
         model=name_of(model),
@@ -321,6 +326,51 @@ def choose(
         split={name: len(found.split(name).records) for name in found.splits},
         notes=(*found.notes, *(f"skipped: {text}" for text in unread.values())),
     )
+
+
+def _plan_values(
+    choices: Mapping[str, Choice], given: Mapping[str, Any], machines: tuple[int, int], kind: str, on_error: str
+) -> dict[str, Any]:
+    """The values of the training plan that follow from the choices and the machine."""
+    steps = choices["steps"].value
+    return {
+        "steps": steps,
+        "batch_size": max(1, choices["batch"].value // max(1, machines[0] * machines[1])),
+        "lr": choices["lr"].value,
+        "schedule": "cosine",
+        "warmup": min(100, steps // 10),
+        "clip": 1.0,
+        "ema": 0.0 if steps < 200 else 0.99 if steps < 2000 else 0.999,
+        "precision": given.get("precision", "fp32" if kind == "cpu" else "auto"),
+        "validate_every": max(1, steps // 5),
+        "workers": given.get("workers", 0 if kind == "cpu" else min(8, os.cpu_count() or 1)),
+        "devices": machines[0],
+        "nodes": machines[1],
+        "distribution": "ddp" if machines[0] * machines[1] > 1 else "none",
+        "on_error": on_error,
+    }
+
+
+def _stage_options(
+    model: str | Entry,
+    entry: Entry,
+    given: Mapping[str, Any],
+    train_values: Mapping[str, Any],
+    augment_values: Mapping[str, Any],
+    machines: tuple[int, int],
+    on_error: str,
+) -> dict[str, Any] | None:
+    """The options of a system that learns in stages, checked; None of all others."""
+    if entry.fit is None:
+        return None
+    from sightline.verbs.stages import options_of
+
+    if machines != (1, 1) or on_error != "stop":
+        raise UsageError(
+            f"{name_of(model)} learns in stages, in one process and from every picture; leave devices, nodes and "
+            "on_error out"
+        )
+    return options_of(model, entry, given, train_values, augment_values)
 
 
 def _with_margin(entry: Entry, arguments: Mapping[str, Any], size: Sequence[int]) -> Choice:

@@ -113,14 +113,19 @@ class CaffeNet(nn.Module):
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, H, W)` pictures of the network's size to `(B, K)` logits."""
+        _, x = self.described(self.normalize(images, sizes))
+        return Scores(self.fc8(self.dropout(x)))
+
+    def described(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised pictures to their fifth pool `(B, N)` and their seventh layer `(B, hidden)`."""
         if tuple(images.shape[2:]) != self.size:
             raise UsageError(f"this network takes pictures of {self.size}, not of {tuple(images.shape[2:])}")
-        x = self.norm(self.pool(self.relu(self.conv1(self.normalize(images, sizes)))))
+        x = self.norm(self.pool(self.relu(self.conv1(images))))
         x = self.norm(self.pool(self.relu(self.conv2(x))))
         x = self.relu(self.conv4(self.relu(self.conv3(x))))
-        x = self.pool(self.relu(self.conv5(x))).flatten(1)
-        x = self.dropout(self.relu(self.fc6(x)))
-        return Scores(self.fc8(self.dropout(self.relu(self.fc7(x)))))
+        pooled = self.pool(self.relu(self.conv5(x))).flatten(1)
+        x = self.dropout(self.relu(self.fc6(pooled)))
+        return pooled, self.relu(self.fc7(x))
 
     def losses(self, out: Scores, targets: Target) -> dict[str, Tensor]:
         """Learn: the criterion's named terms."""
