@@ -241,6 +241,17 @@ MODELS |= {
     ),
 }  # fmt: skip
 
+_DPM = "sightline.detection.models.deformable_parts"
+
+MODELS |= {
+    "deformable_parts": Entry(
+        f"{_DPM}:deformable_parts", "detection",
+        "Object Detection with Discriminatively Trained Part-Based Models (Felzenszwalb et al. 2010)", 11_489,
+        fit=f"{_DPM}_stages:stages", traits=frozenset({"outside_graph", "head_only"}),
+        tiny={"windows": ((3, 3), (4, 3)), "parts": 2, "part": 3, "interval": 2, "most": 20, "score": 0.1},
+    ),
+}  # fmt: skip
+
 _RCNN = "Rich Feature Hierarchies for Accurate Object Detection and Semantic Segmentation (Girshick et al. 2014)"
 _RCNNS = "sightline.detection.models.rcnn"
 _TINY_RCNN = {"propose": "dense", "windows": (24, 48), "hidden": 24, "size": 64, "context": 4, "count": 24, "most": 20}

@@ -3,6 +3,7 @@
 `hog_blocks` is OpenCV's: square roots of intensities, votes shared between neighbouring directions and cells, a
 Gaussian window on each block, norms cut at 0.2. `hog_cells` is scikit-image's: each pixel votes for one direction of
 its own cell. Both take the channel with the steepest slope at each pixel. All is numpy, float32 (OpenCV) or float64.
+`hog_32` is deformable parts' (Felzenszwalb et al. 2010, section 6): 32 numbers a cell instead of blocks.
 """
 
 from __future__ import annotations
@@ -127,3 +128,53 @@ def _normed(blocks: NDArray[np.float64], norm: BlockNorm, eps: float = 1e-5) -> 
         found = np.minimum(found, 0.2)
         found = found / np.sqrt((found**2).sum(axes, keepdims=True) + eps**2)
     return found
+
+
+PARTS_DIRECTIONS, PARTS_NUMBERS = 18, 32
+MIRRORED = np.array(
+    [*((9 - o) % 18 for o in range(18)), *(18 + (9 - o) % 9 for o in range(9)), 29, 30, 27, 28, 31]
+)  # fmt: skip
+"""Which of a cell's 32 numbers each becomes in a mirror."""
+
+
+def hog_32(image: NDArray, *, cell: int = 8) -> NDArray[np.float32]:
+    """Cells of a picture `(H, W, C)` from 0 to 255: `(rows, columns, 32)`, two rows and columns fewer than there are.
+
+    18 directions with sign and 9 without, each the mean of four normalisations cut at 0.2; the energy of each of the
+    four; and 0, which is 1 where somebody pads the map. A vote is shared between the four nearest cells.
+    """
+    values = image.astype(np.float64)
+    all_rows, all_columns = (max(2, int(n / cell + 0.5)) for n in values.shape[:2])
+    height, width = (min(n, v) for n, v in zip(values.shape[:2], (all_rows * cell, all_columns * cell)))
+    if min(height, width) < 3 or min(all_rows, all_columns) < 3:
+        return np.zeros((max(all_rows - 2, 0), max(all_columns - 2, 0), PARTS_NUMBERS), np.float32)
+    inner = values[:height, :width]
+    dx, dy = inner[1:-1, 2:] - inner[1:-1, :-2], inner[2:, 1:-1] - inner[:-2, 1:-1]
+    steepest = (dx**2 + dy**2).argmax(-1)[..., None]
+    dx, dy = (np.take_along_axis(d, steepest, -1)[..., 0] for d in (dx, dy))
+    angles = np.arange(9) * np.pi / 9
+    along = dx[..., None] * np.cos(angles) + dy[..., None] * np.sin(angles)
+    nearest = np.abs(along).argmax(-1)
+    direction = nearest + 9 * (np.take_along_axis(along, nearest[..., None], -1)[..., 0] < 0)
+    votes = _shared(np.hypot(dx, dy), direction, cell, all_rows, all_columns)
+    unsigned = votes[..., :9] + votes[..., 9:]
+    energy = (unsigned**2).sum(-1)
+    block = energy[:-1, :-1] + energy[1:, :-1] + energy[:-1, 1:] + energy[1:, 1:]
+    norms = 1 / np.sqrt(block + 1e-4)
+    four = np.stack([norms[1:, 1:], norms[:-1, 1:], norms[1:, :-1], norms[:-1, :-1]], -1)  # below right, right ...
+    signed, plain = (np.minimum(v[1:-1, 1:-1, :, None] * four[..., None, :], 0.2) for v in (votes, unsigned))
+    zero = np.zeros((*four.shape[:2], 1))
+    return np.concatenate([signed.sum(-1) / 2, plain.sum(-1) / 2, 0.2357 * signed.sum(-2), zero], -1).astype(np.float32)
+
+
+def _shared(slope: NDArray, direction: NDArray, cell: int, rows: int, columns: int) -> NDArray[np.float64]:
+    """Votes `(rows, columns, 18)`: each pixel's slope, between the four nearest cells; its first pixel is (1, 1)."""
+    y, x = ((np.arange(n) + 1.5) / cell - 0.5 for n in slope.shape)
+    y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)
+    found = np.zeros((rows + 2) * (columns + 2) * PARTS_DIRECTIONS)  # a border of cells that are cut off
+    for at_y, part_y in ((y0, 1 - (y - y0)), (y0 + 1, y - y0)):
+        for at_x, part_x in ((x0, 1 - (x - x0)), (x0 + 1, x - x0)):
+            place = ((at_y[:, None] + 1) * (columns + 2) + at_x[None, :] + 1) * PARTS_DIRECTIONS + direction
+            weight = slope * part_y[:, None] * part_x[None, :]
+            found += np.bincount(place.ravel(), weight.ravel(), len(found))
+    return found.reshape(rows + 2, columns + 2, PARTS_DIRECTIONS)[1:-1, 1:-1]

@@ -219,15 +219,21 @@ def trained(squares: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def test_squares_are_found_where_they_are(squares: DataSet, trained: Any) -> None:
+    """Those that a proposal comes near to, and nearer than any proposal."""
     _, net, folder = trained
-    samples, good = Samples(squares, preprocess=Preprocess(), seed=0), 0
+    samples, good, reachable = Samples(squares, preprocess=Preprocess(), seed=0), 0, 0
     for i in range(1, 8):
         sample = samples[0, i]
-        found = net.decode(net(sample.image[None].float() / 255))[0]
+        image = sample.image[None].float() / 255
+        given = net.propose(image, torch.tensor([[48, 64]])).boxes[0]
+        found = net.decode(net(image))[0]
         for box, label in zip(sample.objects.boxes, sample.objects.labels):
+            if float(iou(given, box[None]).max()) < 0.5:
+                continue
             same = found.labels == label
-            good += int(bool(same.any()) and float(iou(found.boxes[same][:1], box[None])) > 0.5)
-    assert good >= 11
+            reachable += 1
+            good += int(bool(same.any()) and float(iou(found.boxes[same][:1], box[None])) > 0.7)
+    assert reachable >= 8 and good >= reachable - 1
     assert (folder / "proposals.npz").is_file() and not (folder / "features").exists()
     assert net.rescored.tolist() == [1.0, 1.0]
 
@@ -307,4 +313,4 @@ def test_held_out_losses_are_those_of_the_regions_that_are_drawn(trained: Any) -
     out = net(image, targets=target)
     assert len(out.labels) <= 16 and int((out.labels > 0).sum()) <= 4 and int((out.labels == 1).sum()) >= 1
     by_hand = -out.logits.log_softmax(1)[torch.arange(len(out.labels)), out.labels].mean()
-    assert float(net.losses(out, target)["classes"]) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(net.losses(out, target)["classes"].detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
