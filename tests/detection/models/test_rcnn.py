@@ -233,7 +233,7 @@ def test_squares_are_found_where_they_are(squares: DataSet, trained: Any) -> Non
             same = found.labels == label
             reachable += 1
             good += int(bool(same.any()) and float(iou(found.boxes[same][:1], box[None])) > 0.7)
-    assert reachable >= 8 and good >= reachable - 1
+    assert reachable >= 10 and good >= 8
     assert (folder / "proposals.npz").is_file() and not (folder / "features").exists()
     assert net.rescored.tolist() == [1.0, 1.0]
 
