@@ -28,6 +28,20 @@ def test_a_line_tells_step_terms_speed_time_and_memory():
     assert line({"kind": "val", "step": 5, "metrics": {"dice": 0.5, "iou": None}}) == "step 5: dice 0.5000"
 
 
+def test_stages_tell_how_far_they_are():
+    stage = {"kind": "stage", "step": 2, "stage": "machines", "done": 0, "total": 9, "time": 1.0, "numbers": {}}
+    assert (
+        line(stage | {"done": 3, "numbers": {"negatives": 250.0}}, remaining=6)
+        == "machines 3/9  negatives 250  6 s left"
+    )
+    out = io.StringIO()
+    with Progress(stream=out, every=1000) as progress:
+        for done in (0, 3, 9):
+            progress(stage | {"done": done, "time": 1.0 + done})
+        progress(stage | {"stage": "boxes", "total": 4, "time": 11.0})
+    assert out.getvalue().splitlines() == ["machines 0/9", "machines 9/9  0 s left"]
+
+
 def test_the_time_left_counts_the_steps_of_this_sitting_only():
     left = Remaining()
     assert left.seconds(TRAIN | {"step": 50, "time": 1000.0}) is None
