@@ -10,7 +10,7 @@ import pytest
 
 from sightline.action.predict import of_array
 from sightline.datasets.check import check
-from sightline.datasets.moving_photos import MOTIONS, path, start, write_moving_photos
+from sightline.datasets.moving_photos import MOTIONS, levelled, path, start, write_moving_photos
 from sightline.datasets.open import open_dataset
 from sightline.errors import SightlineError, UsageError
 from sightline.media.image import write_image
@@ -149,6 +149,17 @@ def test_every_motion_starts_alike_and_opposites_are_opposite() -> None:
     assert all(np.allclose(poses[0], first) for poses in ends.values())
     for one, other in (("left", "right"), ("up", "down"), ("nearer", "farther"), ("turn-left", "turn-right")):
         assert np.allclose(ends[one][-1] - first, first - ends[other][-1])
+
+
+def test_moving_photos_have_one_contrast() -> None:
+    rng = np.random.default_rng(0)
+    for low, high in ((0, 40), (100, 255), (80, 120)):
+        clip = levelled(rng.integers(low, high, (4, 16, 16, 3)).astype(np.uint8))
+        assert abs(float(clip.mean()) - 128) < 1 and abs(float(clip.std()) - 50) < 2
+    dark = np.zeros((2, 4, 4, 3), np.uint8)
+    assert (levelled(dark) == 128).all()
+    two = np.array([100, 140], np.uint8).repeat(24).reshape(2, 4, 2, 3)  # 20 to either side of the mean becomes 50
+    assert sorted(set(levelled(two).ravel().tolist())) == [78, 178]
 
 
 @pytest.mark.parametrize("suffix", ["pt2", "onnx"])

@@ -3,7 +3,9 @@
 Each clip shows a window of a photograph. It starts at a pose (place, size, angle) drawn from one distribution, whatever
 its class, and moves evenly: left, right, up, down, closer, farther, or turning either way. No single frame says which.
 Photographs of the validation clips are in no training clip. Beyond its borders a photograph is continued by its mirror
-image. With `flow`, the videos hold the motion itself: red and green its x and y, blue its length, 128 for none.
+image. Every clip has the same brightness and contrast: else the shade of a photograph, which says nothing, is most of
+what differs between clips, and networks take many times as long to see the motion. With `flow`, the videos hold the
+motion itself: red and green its x and y, blue its length, 128 for none.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from sightline.ops.resize import resize
 MOTIONS = ("down", "farther", "left", "nearer", "right", "turn-left", "turn-right", "up")
 SIDE = 240  # pixels of a photograph's shorter side, from which windows are cut
 PLAIN = 25.0  # standard deviation of the first frame's values, below which there is nothing to follow
+CONTRAST = 50.0  # standard deviation of a clip's values, around 128
 FLOW_SCALE = 16.0  # values of 255 for a pixel of motion
 
 
@@ -65,7 +68,7 @@ def write_moving_photos(
             motion = MOTIONS[index % len(MOTIONS)]
             picture = pictures[int(rng.integers(len(pictures)))]
             poses = path(motion, frames, start(picture, size, rng), rng)
-            clip = shown_flow(poses, size) if flow else shown(picture, poses, size)
+            clip = shown_flow(poses, size) if flow else levelled(shown(picture, poses, size))
             path_out = Path(out) / split / motion / f"{index:05d}.mp4"
             path_out.parent.mkdir(parents=True, exist_ok=True)
             with VideoWriter(path_out, 25, quality=12) as sink:
@@ -93,14 +96,14 @@ def path(motion: str, frames: int, start: np.ndarray, rng: np.random.Generator) 
     """Poses `(frames, 4)` from `start` on, evenly, at a speed that is drawn the same way for all motions."""
     speed = rng.uniform(0.6, 1.4)
     x, y, zoom, turn = {
-        "left": (0.3, 0, 0, 0),  # the window goes right, so the picture goes left
-        "right": (-0.3, 0, 0, 0),
-        "up": (0, 0.3, 0, 0),
-        "down": (0, -0.3, 0, 0),
-        "nearer": (0, 0, -0.4, 0),
-        "farther": (0, 0, 0.4, 0),
-        "turn-left": (0, 0, 0, 0.5),
-        "turn-right": (0, 0, 0, -0.5),
+        "left": (0.36, 0, 0, 0),  # the window goes right, so the picture goes left
+        "right": (-0.36, 0, 0, 0),
+        "up": (0, 0.36, 0, 0),
+        "down": (0, -0.36, 0, 0),
+        "nearer": (0, 0, -0.5, 0),
+        "farther": (0, 0, 0.5, 0),
+        "turn-left": (0, 0, 0, 1.0),
+        "turn-right": (0, 0, 0, -1.0),
     }[motion]
     cos, sin, scale = np.cos(start[3]), np.sin(start[3]), np.exp(start[2])
     step = np.array([(cos * x - sin * y) * scale, (sin * x + cos * y) * scale, zoom, turn]) * speed
@@ -114,6 +117,13 @@ def shown(picture: Tensor, poses: np.ndarray, size: int) -> np.ndarray:
         picture[None].expand(len(poses), -1, -1, -1), places, padding_mode="reflection", align_corners=False
     )
     return views.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def levelled(clip: np.ndarray) -> np.ndarray:
+    """A clip `(frames, H, W, 3)` of bytes with the mean 128 of each colour and one contrast over the whole of it."""
+    values = clip.astype(np.float32)
+    spread = max(float(values.std()), CONTRAST / 8)
+    return (128 + (values - values.mean((0, 1, 2))) * (CONTRAST / spread)).round().clip(0, 255).astype(np.uint8)
 
 
 def shown_flow(poses: np.ndarray, size: int) -> np.ndarray:
