@@ -27,7 +27,7 @@ import torch
 from sightline.errors import SightlineError
 from sightline.files import write_text
 from sightline.verbs.export import FORMATS, program_of, written
-from sightline.verbs.models import catalogue, create, defaults_of, resolve
+from sightline.verbs.models import builder_of, catalogue, create, defaults_of
 from sightline.weights.card import Card
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "exports.json"
@@ -37,12 +37,12 @@ def measure(name: str, *, full: bool) -> dict[str, Any]:
     """One entry in both formats, as a row of the results; raises `SightlineError` when it does not export."""
     entry = catalogue()[name]
     torch.manual_seed(0)
-    least = {"score": 1e-6} if "score" in defaults_of(resolve(entry.build)) else {}  # unsure heads shall speak too
+    least = {"score": 1e-6} if "score" in defaults_of(builder_of(entry)) else {}  # unsure heads shall speak too
     net = create(name, **{**({} if full else entry.tiny), **least}).eval()
     for tensor in net.state_dict().values():  # scores that begin at zero would agree with any file
         if tensor.is_floating_point() and not tensor.any():
             tensor.normal_(0, 0.1)
-    values = {**defaults_of(resolve(entry.build)), **({} if full else entry.tiny)}
+    values = {**defaults_of(builder_of(entry)), **({} if full else entry.tiny)}
     preprocess = replace(entry.preprocess, channels=values.get("in_channels", entry.preprocess.channels))
     card = Card(model=name, task=entry.task, preprocess=preprocess)
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from sightline.contracts import Entry
 from sightline.files import write_text
 from sightline.ops.tree import named_tensors
-from sightline.verbs.models import catalogue, create, defaults_of, resolve
+from sightline.verbs.models import builder_of, catalogue, create, defaults_of
 
 OUT = Path(__file__).resolve().parent / "images" / "paths"
 MOST = 22  # boxes in a picture
@@ -48,7 +48,7 @@ def key_of(entry: Entry) -> str:
 
 def example(name: str, entry: Entry, values: Mapping[str, Any], net: nn.Module) -> Tensor:
     """One picture, volume or clip of a usual size that the network takes, without values."""
-    defaults = {**defaults_of(resolve(entry.build)), **values}
+    defaults = {**defaults_of(builder_of(entry)), **values}
     channels = defaults.get("in_channels", entry.preprocess.channels)
     if entry.task == "action":
         return torch.zeros(1, channels, *clip_size(defaults, entry))

@@ -73,7 +73,7 @@ class PublishedWeights:
 class Entry:
     """One line of a room's catalogue; strings, so that names cost no import. A test resolves every one of them."""
 
-    build: str  # "package.module:builder"; the builder's signature is the configuration
+    build: str  # "package.module:builder"; its signature, with `values` as defaults, is the configuration
     task: str
     paper: str
     parameters: int  # trainable, with the builder's defaults; a test counts them
@@ -81,7 +81,8 @@ class Entry:
     inputs: tuple[str, ...] = ("images",)
     weights: tuple[PublishedWeights, ...] = ()
     traits: frozenset[str] = frozenset()  # what the common suite must know, one word each, explained in the preface
-    fit: str | None = None  # "package.module:function" of a system that learns in stages
+    fit: str | None = None  # "package.module:function" of a system that learns in stages: see `Stage`
+    values: Mapping[str, Any] = field(default_factory=dict)  # builder values that make it this system
     tiny: Mapping[str, Any] = field(default_factory=dict)  # builder values for a seconds-long test
 
 
@@ -136,7 +137,7 @@ class Stage:
     """
 
     name: str
-    run: Callable[[nn.Module, Tools], None]
+    run: Callable[[Any, Tools], None]  # of the system's own network
 
 
 @dataclass(frozen=True)

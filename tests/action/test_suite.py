@@ -18,7 +18,7 @@ from sightline.action.catalog import MODELS
 from sightline.action.contract import Labels, Scores, Target
 from sightline.contracts import Entry
 from sightline.verbs.load import key_maps, load_weights, save_weights
-from sightline.verbs.models import create, defaults_of, resolve
+from sightline.verbs.models import builder_of, create, defaults_of
 
 NAMES = sorted(MODELS)
 
@@ -42,7 +42,7 @@ def tiny(name: str, **values: Any) -> nn.Module:
 
 def clip(name: str, batch: int = 2, *, channels: int | None = None, larger: int = 0, seed: int = 0) -> Tensor:
     """Clips of a size the entry takes: odd and not square wherever it can be; `larger` steps more each way."""
-    traits, values = MODELS[name].traits, {**defaults_of(resolve(MODELS[name].build)), **MODELS[name].tiny}
+    traits, values = MODELS[name].traits, {**defaults_of(builder_of(MODELS[name])), **MODELS[name].tiny}
     channels = values["in_channels"] if channels is None else channels
     size = [8 + 8 * larger, 35 + 2 * larger, 51 + 6 * larger]
     if "patches16" in traits:
@@ -77,7 +77,7 @@ def close(a: Tensor, b: Tensor, *, tolerance: float = 2e-5) -> bool:
 def test_entry_says_what_is_true(name: str) -> None:
     entry = MODELS[name]
     assert isinstance(entry, Entry) and entry.task == "action" and entry.paper
-    builder = resolve(entry.build)
+    builder = builder_of(entry)
     for argument in inspect.signature(builder).parameters.values():
         assert argument.kind is not inspect.Parameter.VAR_KEYWORD
         json.dumps(argument.default)

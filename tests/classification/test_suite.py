@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sightline.classification.catalog import MODELS
 from sightline.classification.contract import Labels, Scores, Target
 from sightline.verbs.load import load_weights, save_weights
-from sightline.verbs.models import create, resolve
+from sightline.verbs.models import builder_of, create
 
 NAMES = sorted(MODELS)
 
@@ -31,7 +31,7 @@ def pictures(name: str, batch: int = 2, channels: int = 3) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_entry_says_what_is_true(name: str) -> None:
     with torch.device("meta"):
-        net = resolve(MODELS[name].build)()
+        net = builder_of(MODELS[name])()
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == MODELS[name].parameters
     for record in MODELS[name].weights:
         assert record.url.startswith("https://") and record.sha256 in record.url and record.scores

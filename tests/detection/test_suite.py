@@ -20,7 +20,7 @@ from sightline.detection.catalog import MODELS
 from sightline.detection.contract import PADDING, Found, Target
 from sightline.errors import SightlineError, UsageError
 from sightline.verbs.load import key_maps, load_weights, save_weights
-from sightline.verbs.models import create, defaults_of, resolve
+from sightline.verbs.models import builder_of, create, defaults_of
 
 NAMES = sorted(MODELS)
 IN_GRAPHS = [name for name in NAMES if "outside_graph" not in MODELS[name].traits]  # what compiles and exports
@@ -46,7 +46,7 @@ def tiny(name: str, **values: Any) -> nn.Module:
 
 
 def picture(name: str, batch: int = 2, *, seed: int = 0, size: tuple[int, int] = (70, 93)) -> Tensor:
-    channels = defaults_of(resolve(MODELS[name].build))["in_channels"]
+    channels = defaults_of(builder_of(MODELS[name]))["in_channels"]
     return torch.rand(batch, channels, *size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -95,7 +95,7 @@ def same(a: Found, b: Found, *, tolerance: float = 1e-3) -> bool:
 def test_entry_says_what_is_true(name: str) -> None:
     entry = MODELS[name]
     assert isinstance(entry, Entry) and entry.task == "detection" and entry.paper
-    builder = resolve(entry.build)
+    builder = builder_of(entry)
     for argument in inspect.signature(builder).parameters.values():
         assert argument.kind is not inspect.Parameter.VAR_KEYWORD
         json.dumps(argument.default)

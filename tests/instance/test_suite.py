@@ -20,7 +20,7 @@ from sightline.detection.contract import PADDING, Found, Target
 from sightline.errors import UsageError
 from sightline.instance.catalog import MODELS
 from sightline.verbs.load import key_maps, load_weights, save_weights
-from sightline.verbs.models import create, defaults_of, resolve
+from sightline.verbs.models import builder_of, create, defaults_of
 
 NAMES = sorted(MODELS)
 SIZE = (70, 93)
@@ -47,7 +47,7 @@ def tiny(name: str, **values: Any) -> nn.Module:
 
 
 def picture(name: str, batch: int = 2, *, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
-    channels = defaults_of(resolve(MODELS[name].build))["in_channels"]
+    channels = defaults_of(builder_of(MODELS[name]))["in_channels"]
     return torch.rand(batch, channels, *size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -91,7 +91,7 @@ def seen(net: nn.Module, images: Tensor, **more: Any) -> Found:
 def test_entry_says_what_is_true(name: str) -> None:
     entry = MODELS[name]
     assert isinstance(entry, Entry) and entry.task == "instance" and entry.paper
-    builder = resolve(entry.build)
+    builder = builder_of(entry)
     for argument in inspect.signature(builder).parameters.values():
         assert argument.kind is not inspect.Parameter.VAR_KEYWORD
         json.dumps(argument.default)

@@ -26,7 +26,7 @@ from sightline.media.image import read_image, write_image
 from sightline.media.labels import write_labels
 from sightline.verbs.evaluate import evaluate
 from sightline.verbs.load import load
-from sightline.verbs.models import create, defaults_of, entry_of, resolve
+from sightline.verbs.models import builder_of, create, defaults_of
 from sightline.verbs.predict import predict
 from sightline.verbs.train import train
 
@@ -34,7 +34,7 @@ SMALL = {"steps": 2, "batch": 2, "device": "cpu", "train_values": {"validate_eve
 
 
 def tiny(name: str) -> dict:
-    known = defaults_of(resolve(entry_of(name).build))
+    known = defaults_of(builder_of(name))
     return {k: list(v) if isinstance(v, tuple) else v for k, v in MODELS[name].tiny.items() if k in known}
 
 
@@ -257,13 +257,13 @@ def test_the_truth_as_an_answer_is_perfect(cells: Path) -> None:
 
 def test_the_plan_fits_grids_joints_and_answers_to_the_objects(cells: Path, people: Path) -> None:
     looked = stats(open_dataset(cells, kind="objects", val=0))
-    solo = defaults_of(resolve(entry_of("solov2").build))
+    solo = defaults_of(builder_of("solov2"))
     chosen = plan(looked, {**solo, "builder": solo}, Machine())
     middle = looked.sides[len(looked.sides) // 2]
     assert chosen["model.ranges"].value[1] == pytest.approx([middle / 2, middle * 2], abs=0.06)
     assert chosen["model.width"].value == 128 and "limit" not in chosen
     many = plan(replace(looked, most_objects=370), {**solo, "builder": solo}, Machine())
     assert many["model.most"].value == many["limit"].value == 500
-    joints = defaults_of(resolve(entry_of("keypoint_rcnn").build))
+    joints = defaults_of(builder_of("keypoint_rcnn"))
     seen = stats(open_dataset(people, kind="objects", val=0))
     assert plan(seen, {**joints, "builder": joints}, Machine())["model.joints"].value == 3

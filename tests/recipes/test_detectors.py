@@ -14,7 +14,7 @@ from sightline.errors import SightlineError
 from sightline.media.image import write_image
 from sightline.media.labels import write_labels
 from sightline.recipes import every_detector, keypoints_by_heart, penn_fudan_detector
-from sightline.verbs.models import catalogue, defaults_of, resolve
+from sightline.verbs.models import builder_of, catalogue, defaults_of
 from sightline.verbs.train import train
 
 
@@ -27,7 +27,7 @@ def test_every_system_has_a_row_and_values_its_builder_knows() -> None:
         assert set(every_detector.OPTIONS[kind]) <= set(signature(train).parameters)
         for name in every_detector.systems(kind):
             recipe = every_detector.recipe(kind, name)
-            known = defaults_of(resolve(catalogue()[name].build))
+            known = defaults_of(builder_of(catalogue()[name]))
             assert set(recipe.options["model_values"]) <= set(known), name
             assert recipe.options["model_values"].get("norm", known.get("norm")) != "frozen", name
 

@@ -11,7 +11,7 @@ import pytest
 
 from sightline.errors import SightlineError
 from sightline.recipes import camvid_ranking, every_segmenter
-from sightline.verbs.models import catalogue, defaults_of, resolve
+from sightline.verbs.models import builder_of, catalogue, defaults_of
 from sightline.verbs.train import train
 
 TINY: dict[str, Any] = {"seed": 0, "size": 32, "batch": 2, "steps": 2, "device": "cpu"}
@@ -20,14 +20,14 @@ TINY: dict[str, Any] = {"seed": 0, "size": 32, "batch": 2, "steps": 2, "device":
 @pytest.mark.parametrize("table", [every_segmenter.SMALL, camvid_ranking.SYSTEMS], ids=["every", "ranking"])
 def test_values_are_those_of_the_builders(table: dict[str, dict[str, Any]]) -> None:
     for name, values in table.items():
-        assert set(values) <= set(defaults_of(resolve(catalogue()[name].build))), name
+        assert set(values) <= set(defaults_of(builder_of(catalogue()[name]))), name
     assert set(every_segmenter.OPTIONS) <= set(signature(train).parameters)
 
 
 def test_crops_are_sizes_that_unpadded_networks_take() -> None:
     checked = 0
     for name, values in every_segmenter.SMALL.items():
-        build = resolve(catalogue()[name].build)
+        build = builder_of(catalogue()[name])
         if "unpadded" in catalogue()[name].traits:
             net, size = build(**values), every_segmenter.recipe(name).options["size"]
             assert [net.legal_size(n - 2 * net.margin) for n in size] == size, name

@@ -19,7 +19,7 @@ from sightline.segmentation.answer import LabelMap
 from sightline.segmentation.catalog import MODELS
 from sightline.segmentation.contract import IGNORE, Scores, Target
 from sightline.verbs.load import key_maps, load_weights, save_weights
-from sightline.verbs.models import create, defaults_of, resolve
+from sightline.verbs.models import builder_of, create, defaults_of
 
 SCENES = sorted(name for name, entry in MODELS.items() if "scene" in entry.traits)
 """Entries that answer on another grid than the picture's: their own tests keep all of this."""
@@ -54,7 +54,7 @@ def tiny(name: str, **values: Any) -> nn.Module:
 
 def picture(name: str, batch: int = 2, *, larger: int = 0, seed: int = 0) -> Tensor:
     """Pictures, or volumes, of a size the entry takes: an odd one wherever it can be; `larger` steps more each side."""
-    channels = defaults_of(resolve(MODELS[name].build))["in_channels"]
+    channels = defaults_of(builder_of(MODELS[name]))["in_channels"]
     size = [35 + 2 * larger, 51 + 6 * larger]
     if "volume" in MODELS[name].traits:
         size = [17 + 2 * larger, 21 + 2 * larger, 27 + 4 * larger]
@@ -83,7 +83,7 @@ def close(a: Tensor, b: Tensor, *, tolerance: float = 1e-5) -> bool:
 def test_entry_says_what_is_true(name: str) -> None:
     entry = MODELS[name]
     assert isinstance(entry, Entry) and entry.task == "segmentation" and entry.paper
-    builder = resolve(entry.build)
+    builder = builder_of(entry)
     for argument in inspect.signature(builder).parameters.values():
         assert argument.kind is not inspect.Parameter.VAR_KEYWORD
         json.dumps(argument.default)

@@ -11,7 +11,17 @@ import pytest
 import sightline
 from sightline.contracts import Entry
 from sightline.errors import UsageError
-from sightline.verbs.models import catalogue, create, defaults_of, entry_of, info, models, published, resolve, task_of
+from sightline.verbs.models import (
+    builder_of,
+    catalogue,
+    create,
+    defaults_of,
+    entry_of,
+    info,
+    models,
+    published,
+    task_of,
+)
 
 MINE = Entry(
     "sightline.segmentation.models.unet:unet", "segmentation", "a user's own entry", 1, tiny={"width": 4, "depth": 3}
@@ -139,7 +149,7 @@ def test_every_entry_resolves_to_a_builder_of_named_values(name: str) -> None:
     from inspect import Parameter, signature
 
     entry = catalogue()[name]
-    builder = resolve(entry.build)
+    builder = builder_of(entry)
     kinds = {p.kind for p in signature(builder).parameters.values()}
     assert kinds <= {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}  # no **kwargs that swallow mistakes
     assert all(p.default is not Parameter.empty for p in signature(builder).parameters.values())

@@ -36,40 +36,60 @@ def _imagenet(backbone: str) -> tuple[PublishedWeights, ...]:
 
 
 def _vgg(name: str, parameters: int) -> Entry:
-    tiny = {"widths": (4, 4, 6, 6, 8), "hidden": 12, "pool": 2}
-    at = f"{_AT}vgg:{name}_tv"
-    return Entry(at, "classification", _VGG, parameters, _SHORT, weights=_imagenet(name), tiny=tiny)
-
-
-def _vit(name: str, parameters: int) -> Entry:
-    tiny = {"patch": 16, "size": 48, "channels": 24, "depth": 2, "heads": 2, "hidden": 32}
     return Entry(
-        f"{_AT}vit:{name}_tv",
+        f"{_AT}vgg:vgg",
+        "classification",
+        _VGG,
+        parameters,
+        _SHORT,
+        weights=_imagenet(name),
+        values={"layers": int(name[3:5]), "norm": name.endswith("bn")},
+        tiny={"widths": (4, 4, 6, 6, 8), "hidden": 12, "pool": 2},
+    )
+
+
+def _vit(name: str, parameters: int, patch: int, channels: int, depth: int) -> Entry:
+    heads = channels // 64
+    widths = {"channels": channels, "depth": depth, "heads": heads, "hidden": 4 * channels}
+    return Entry(
+        f"{_AT}vit:vit",
         "classification",
         _VIT,
         parameters,
         Preprocess(resize="exact(224, 224)"),
         weights=_imagenet(name),
         traits=frozenset({"patches16"}),
-        tiny=tiny,
+        values={"num_classes": 1000, "patch": patch, "size": 224, **widths},
+        tiny={"patch": 16, "size": 48, "channels": 24, "depth": 2, "heads": 2, "hidden": 32},
     )
 
 
-def _tv(name: str, paper: str, parameters: int) -> Entry:
+def _tv(name: str, paper: str, parameters: int, depths: tuple[int, ...], **values: int) -> Entry:
     return Entry(
-        f"{_AT}resnet:{name}_tv", "classification", paper, parameters, _SHORT, weights=_imagenet(name), tiny=_TINY
+        f"{_AT}resnet:resnet",
+        "classification",
+        paper,
+        parameters,
+        _SHORT,
+        weights=_imagenet(name),
+        values={"num_classes": 1000, "depths": depths, "width": 64, **values},
+        tiny=_TINY,
     )
 
 
 MODELS: dict[str, Entry] = {
     "resnet": Entry(f"{_AT}resnet:resnet", "classification", _RESNET, 2_799_394, tiny=_TINY),
-    "resnet18_tv": _tv("resnet18", _RESNET, 11_689_512),
-    "resnet34_tv": _tv("resnet34", _RESNET, 21_797_672),
-    "resnet50_tv": _tv("resnet50", _RESNET, 25_557_032),
-    "resnet101_tv": _tv("resnet101", _RESNET, 44_549_160),
-    "resnext50_32x4d_tv": _tv("resnext50_32x4d", _RESNEXT, 25_028_904),
-    "resnext101_32x8d_tv": _tv("resnext101_32x8d", _RESNEXT, 88_791_336),
-    "wide_resnet50_2_tv": _tv("wide_resnet50_2", _WIDE, 68_883_240),
+    "resnet18_tv": _tv("resnet18", _RESNET, 11_689_512, (2, 2, 2, 2)),
+    "resnet34_tv": _tv("resnet34", _RESNET, 21_797_672, (3, 4, 6, 3)),
+    "resnet50_tv": _tv("resnet50", _RESNET, 25_557_032, (3, 4, 6, 3), bottleneck=True),
+    "resnet101_tv": _tv("resnet101", _RESNET, 44_549_160, (3, 4, 23, 3), bottleneck=True),
+    "resnext50_32x4d_tv": _tv(
+        "resnext50_32x4d", _RESNEXT, 25_028_904, (3, 4, 6, 3), bottleneck=True, groups=32, width_per_group=4
+    ),
+    "resnext101_32x8d_tv": _tv(
+        "resnext101_32x8d", _RESNEXT, 88_791_336, (3, 4, 23, 3), bottleneck=True, groups=32, width_per_group=8
+    ),
+    "wide_resnet50_2_tv": _tv("wide_resnet50_2", _WIDE, 68_883_240, (3, 4, 6, 3), bottleneck=True, width_per_group=128),
     "alexnet_tv": Entry(
         f"{_AT}alexnet:alexnet_tv",
         "classification",
@@ -115,8 +135,8 @@ MODELS: dict[str, Entry] = {
         traits=frozenset({"patches16"}),
         tiny={"size": 48, "channels": 24, "depth": 2, "heads": 2, "hidden": 32},
     ),
-    "vit_b_16_tv": _vit("vit_b_16", 86_567_656),
-    "vit_b_32_tv": _vit("vit_b_32", 88_224_232),
-    "vit_l_16_tv": _vit("vit_l_16", 304_326_632),
-    "vit_l_32_tv": _vit("vit_l_32", 306_535_400),
+    "vit_b_16_tv": _vit("vit_b_16", 86_567_656, 16, 768, 12),
+    "vit_b_32_tv": _vit("vit_b_32", 88_224_232, 32, 768, 12),
+    "vit_l_16_tv": _vit("vit_l_16", 304_326_632, 16, 1024, 24),
+    "vit_l_32_tv": _vit("vit_l_32", 306_535_400, 32, 1024, 24),
 }

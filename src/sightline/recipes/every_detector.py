@@ -26,7 +26,7 @@ from sightline.recipes.baselines import mean_boxes
 from sightline.recipes.recipe import Recipe, Stopped, carry_out
 from sightline.verbs.evaluate import evaluate
 from sightline.verbs.load import load
-from sightline.verbs.models import catalogue, defaults_of, entry_of, resolve
+from sightline.verbs.models import builder_of, catalogue, defaults_of, entry_of
 from sightline.verbs.train import network, read_setup
 
 FOLDER = Path("runs") / "every_detector"
@@ -136,7 +136,7 @@ def systems(kind: str) -> list[str]:
 
 def values_of(name: str) -> dict[str, Any]:
     """Builder values of a system: small, with batch norm where its own is frozen, for nothing here is trained yet."""
-    known = defaults_of(resolve(entry_of(name).build))
+    known = defaults_of(builder_of(name))
     values = {key: value for key, value in NARROW.items() if key in known}
     if isinstance(known.get("depths"), (list, tuple)) and len(known["depths"]) == 4 and "backbone" not in known:
         values |= RESIDUAL

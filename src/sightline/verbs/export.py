@@ -29,7 +29,7 @@ from sightline.ops.boxes import clip_boxes
 from sightline.ops.tree import named_tensors
 from sightline.verbs.export_clips import clip_program
 from sightline.verbs.load import remember
-from sightline.verbs.models import create, defaults_of, entry_of, resolve, task_named
+from sightline.verbs.models import builder_of, create, defaults_of, task_named
 from sightline.verbs.optimize import largest_difference, without_learning_parts
 from sightline.weights.program import checked_program
 
@@ -209,7 +209,7 @@ def _padding(card: dict[str, Any]) -> Tensor | None:
     """What becomes 0 after a network of objects has normalised it, `(C, 1, 1)`; None for the other rooms."""
     if task_named(card["task"]).kind != "objects":
         return None
-    values = {**defaults_of(resolve(entry_of(card["model"]).build)), **card["arguments"]}
+    values = {**defaults_of(builder_of(card["model"])), **card["arguments"]}
     mean, _ = for_channels(values.get("mean"), None, card["preprocess"]["channels"])
     return torch.zeros(1, 1, 1) if mean is None else torch.tensor(mean, dtype=torch.float32)[:, None, None]
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -118,9 +118,8 @@ def models(pattern: str | None = None, *, task: str | None = None) -> list[Model
 def info(name: str) -> ModelInfo:
     """Paper, departures, parameters, builder values and published weights of one system."""
     entry = entry_of(name)
-    builder = resolve(entry.build)
-    preface = inspect.getdoc(inspect.getmodule(builder)) or ""
-    return ModelInfo(name, entry, preface, defaults_of(builder))
+    preface = inspect.getdoc(inspect.getmodule(resolve(entry.build))) or ""
+    return ModelInfo(name, entry, preface, defaults_of(builder_of(entry)))
 
 
 def entry_of(model: str | Entry) -> Entry:
@@ -161,6 +160,13 @@ def resolve(words: str) -> Callable[..., Any]:
         raise UsageError(f"the builder '{words}' cannot be imported ({error}); expected package.module:name") from error
 
 
+def builder_of(model: str | Entry) -> Callable[..., Any]:
+    """The builder of a model, with the entry's own values in place of the builder's defaults."""
+    entry = entry_of(model)
+    builder = resolve(entry.build)
+    return partial(builder, **entry.values) if entry.values else builder
+
+
 def defaults_of(builder: Callable[..., Any]) -> dict[str, Any]:
     """A builder's values by name, with their defaults."""
     return {p.name: p.default for p in inspect.signature(builder).parameters.values()}
@@ -175,7 +181,7 @@ def create(model: str | Entry, *, weights: str | None = None, **arguments: Any) 
         arguments: the builder's values, such as `num_classes=12`; an unknown one raises with a did-you-mean.
     """
     entry = entry_of(model)
-    builder = resolve(entry.build)
+    builder = builder_of(entry)
     known = defaults_of(builder)
     for name in arguments:
         if name not in known:

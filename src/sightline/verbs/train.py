@@ -17,7 +17,7 @@ from sightline import __version__
 from sightline.contracts import Choice, Entry, Machine, Preprocess, Task
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.files import write_text
-from sightline.verbs.models import create, defaults_of, entry_of, name_of, resolve, task_named, task_of
+from sightline.verbs.models import builder_of, create, defaults_of, entry_of, name_of, task_named, task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -241,8 +241,7 @@ def choose(
             raise UsageError(f"{name}={given[name]}: expected a number above 0")
     entry = entry_of(model)
     task = task_of(entry)
-    builder = resolve(entry.build)
-    known = defaults_of(builder)
+    known = defaults_of(builder_of(entry))
     ours = dict(model_values) | {k: given[k] for k in ("backbone",) if k in given}
     for name in ours:
         if name not in known:

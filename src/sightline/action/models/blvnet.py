@@ -220,7 +220,7 @@ class BLVNet(nn.Module):
 # Builders --------------------------------------------------------------------------------------------------------
 
 
-def blvnet_tam_50(
+def blvnet_tam(
     num_classes: int = 400,
     *,
     in_channels: int = 3,
@@ -233,23 +233,6 @@ def blvnet_tam_50(
     std: Sequence[float] | None = IMAGENET_STD,
 ) -> BLVNet:
     """bLVNet-TAM-50. alpha, beta: by how much the little branch is narrower and shallower."""
-    trunk = Trunk(in_channels, depths, width, alpha, beta)
-    return BLVNet(trunk, num_classes, dropout=dropout, normalize=Normalize(*for_channels(mean, std, in_channels)))
-
-
-def blvnet_tam_101(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (4, 8, 18, 3),
-    width: int = 64,
-    alpha: int = 2,
-    beta: int = 4,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
-) -> BLVNet:
-    """bLVNet-TAM-101."""
     trunk = Trunk(in_channels, depths, width, alpha, beta)
     return BLVNet(trunk, num_classes, dropout=dropout, normalize=Normalize(*for_channels(mean, std, in_channels)))
 

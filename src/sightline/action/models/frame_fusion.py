@@ -31,6 +31,8 @@ WIDTHS = (96, 256, 384, 384, 256)
 MEAN = (117 / 255, 117 / 255, 117 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
 
+FORMS = ("single", "early", "slow", "late", "fovea")
+
 # Letters: B clips, T frames, C channels, H x W pixels.
 
 # Parts -----------------------------------------------------------------------------------------------------------
@@ -170,9 +172,10 @@ def _resolutions(x: Tensor) -> tuple[Tensor, Tensor]:
 # Builders --------------------------------------------------------------------------------------------------------
 
 
-def single_frame(
+def frame_fusion(
     num_classes: int = 487,
     *,
+    form: str = "single",
     in_channels: int = 3,
     frames: int = 1,
     size: Sequence[int] = (170, 170),
@@ -183,106 +186,15 @@ def single_frame(
     mean: Sequence[float] | None = MEAN,
     std: Sequence[float] | None = STD,
 ) -> FrameFusion:
-    """The middle frame of a clip of any number of frames set by `frames`.
+    """A frame or several, brought together as `form` says.
 
+    form: `single` (the middle frame), `early` (all frames as the channels of the first layer), `slow` (time merged over
+    the first three layers, the paper's mid-level fusion), `late` (the first and the last frame in two columns with the
+    same weights), or `fovea` (the middle frame at half the resolution, and its centre at the full).
     widths: channels of the five convolutions. hidden: of the full layers. stride: in space, of the first layer.
     """
-    return _fusion("single", num_classes, in_channels, frames, size, widths, hidden, stride, dropout, mean, std)
-
-
-def early_fusion(
-    num_classes: int = 487,
-    *,
-    in_channels: int = 3,
-    frames: int = 10,
-    size: Sequence[int] = (170, 170),
-    widths: Sequence[int] = WIDTHS,
-    hidden: int = 4096,
-    stride: int = 3,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = MEAN,
-    std: Sequence[float] | None = STD,
-) -> FrameFusion:
-    """Ten frames as the channels of the first layer.
-
-    widths: channels of the five convolutions. hidden: of the full layers. stride: in space, of the first layer.
-    """
-    return _fusion("early", num_classes, in_channels, frames, size, widths, hidden, stride, dropout, mean, std)
-
-
-def late_fusion(
-    num_classes: int = 487,
-    *,
-    in_channels: int = 3,
-    frames: int = 15,
-    size: Sequence[int] = (170, 170),
-    widths: Sequence[int] = WIDTHS,
-    hidden: int = 4096,
-    stride: int = 3,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = MEAN,
-    std: Sequence[float] | None = STD,
-) -> FrameFusion:
-    """The first and the last frame, in two columns with the same weights.
-
-    widths: channels of the five convolutions. hidden: of the full layers. stride: in space, of the first layer.
-    """
-    return _fusion("late", num_classes, in_channels, frames, size, widths, hidden, stride, dropout, mean, std)
-
-
-def slow_fusion(
-    num_classes: int = 487,
-    *,
-    in_channels: int = 3,
-    frames: int = 10,
-    size: Sequence[int] = (170, 170),
-    widths: Sequence[int] = WIDTHS,
-    hidden: int = 4096,
-    stride: int = 3,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = MEAN,
-    std: Sequence[float] | None = STD,
-) -> FrameFusion:
-    """Time merged over the first three layers (mid-level fusion).
-
-    widths: channels of the five convolutions. hidden: of the full layers. stride: in space, of the first layer.
-    """
-    return _fusion("slow", num_classes, in_channels, frames, size, widths, hidden, stride, dropout, mean, std)
-
-
-def context_fovea(
-    num_classes: int = 487,
-    *,
-    in_channels: int = 3,
-    frames: int = 1,
-    size: Sequence[int] = (178, 178),
-    widths: Sequence[int] = WIDTHS,
-    hidden: int = 4096,
-    stride: int = 3,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = MEAN,
-    std: Sequence[float] | None = STD,
-) -> FrameFusion:
-    """The middle frame at half the resolution, and its centre at the full.
-
-    widths: channels of the five convolutions. hidden: of the full layers. stride: in space, of the first layer.
-    """
-    return _fusion("fovea", num_classes, in_channels, frames, size, widths, hidden, stride, dropout, mean, std)
-
-
-def _fusion(
-    form: str,
-    num_classes: int,
-    in_channels: int,
-    frames: int,
-    size: Sequence[int],
-    widths: Sequence[int],
-    hidden: int,
-    stride: int,
-    dropout: float,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> FrameFusion:
+    if form not in FORMS:
+        raise UsageError(f"form is '{form}', expected one of {', '.join(FORMS)}")
     height, width = size
     return FrameFusion(
         num_classes,

@@ -112,92 +112,29 @@ class PathResNet(nn.Module):
 # Builders --------------------------------------------------------------------------------------------------------
 
 
-def i3d_r50(
+def i3d_resnet(
     num_classes: int = 400,
     *,
     in_channels: int = 3,
     depths: Sequence[int] = (3, 4, 6, 3),
     width: int = 64,
-    window: int | None = 7,
-    fuse: Fuse = "logits",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> PathResNet:
-    """I3D on ResNet-50. window: side of the head's pool, a 32nd of the training size; None: the whole map."""
-    net = _plain(num_classes, in_channels, depths, width, window, fuse, dropout, mean, std)
-    return net
-
-
-def i3d_nln_r50_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    nonlocals: Sequence[Sequence[int]] = ((), (1, 3), (1, 3, 5), ()),
-    window: int | None = 7,
-    fuse: Fuse = "probabilities",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> PathResNet:
-    """I3D on ResNet-50 with non-local blocks, PySlowFast's form. nonlocals: after which blocks of each stage."""
-    return _plain(num_classes, in_channels, depths, width, window, fuse, dropout, mean, std, nonlocals=nonlocals)
-
-
-def c2d_r50(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    window: int | None = 7,
-    fuse: Fuse = "logits",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> PathResNet:
-    """C2D on ResNet-50: time only in a pool."""
-    times = ((1,),) * len(depths)
-    return _plain(num_classes, in_channels, depths, width, window, fuse, dropout, mean, std, stem=1, times=times)
-
-
-def slow_8x8_r50(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    window: int | None = 7,
-    fuse: Fuse = "logits",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> PathResNet:
-    """The slow path alone, on ResNet-50."""
-    times = ((1,), (1,), (3,), (3,))
-    return _plain(
-        num_classes, in_channels, depths, width, window, fuse, dropout, mean, std, stem=1, times=times, pool=1
-    )
-
-
-def _plain(
-    num_classes: int,
-    in_channels: int,
-    depths: Sequence[int],
-    width: int,
-    window: int | None,
-    fuse: Fuse,
-    dropout: float,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    *,
     stem: int = 5,
-    times: Times = ((3,), (3, 1), (3, 1), (1, 3)),
+    times: Sequence[Sequence[int]] = ((3,), (3, 1), (3, 1), (1, 3)),
     nonlocals: Sequence[Sequence[int]] = ((), (), (), ()),
     pool: int = 2,
+    window: int | None = 7,
+    fuse: Fuse = "logits",
+    dropout: float = 0.5,
+    mean: Sequence[float] | None = HALF_MEAN,
+    std: Sequence[float] | None = HALF_STD,
 ) -> PathResNet:
+    """I3D on ResNet-50, and its relatives.
+
+    stem: kernel in time of the first convolution. times: kernels in time of each stage's blocks, in turns (C2D: all 1).
+    nonlocals: after which blocks of each stage a non-local block stands. pool: of time, behind the first stage.
+    window: side of the head's pool, a 32nd of the training size; None: the whole map.
+    fuse: how positions are averaged, `probabilities` (PySlowFast) or `logits` (pytorchvideo).
+    """
     return PathResNet(
         num_classes,
         in_channels=in_channels,

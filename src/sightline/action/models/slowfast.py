@@ -322,6 +322,10 @@ def slowfast(
     width: int = 32,
     alpha: int = 4,
     beta: int = 4,
+    kernel: int = 5,
+    limits: Sequence[tuple[int, int]] | None = None,
+    window: int | None = None,
+    fuse: Fuse = "logits",
     dropout: float = 0.2,
     mean: Sequence[float] | None = HALF_MEAN,
     std: Sequence[float] | None = HALF_STD,
@@ -329,137 +333,10 @@ def slowfast(
     """A small SlowFast for clips of any size whose number of frames is a multiple of `alpha`.
 
     depths: blocks of the four stages. width: channels of the slow path's first; the fast path has width / beta.
-    """
-    return _slowfast(num_classes, in_channels, depths, width, alpha, beta, 5, None, None, "logits", dropout, mean, std)
-
-
-def slowfast_8x8_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    alpha: int = 4,
-    beta: int = 8,
-    kernel: int = 7,
-    limits: Sequence[tuple[int, int]] | None = None,
-    window: int | None = 7,
-    fuse: Fuse = "probabilities",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> SlowFast:
-    """SlowFast 8x8 on ResNet-50, PySlowFast's form; depths=(3, 4, 23, 3) and kernel=5 is its 8x8 on ResNet-101.
-
     kernel: in time, of the folding of fast into slow. limits: how many blocks of each stage filter time, (slow, fast).
     window: side of the head's pool, a 32nd of the training size; None: the whole map.
     fuse: how positions are averaged, `probabilities` (PySlowFast) or `logits` (pytorchvideo).
     """
-    return _slowfast(
-        num_classes, in_channels, depths, width, alpha, beta, kernel, limits, window, fuse, dropout, mean, std
-    )
-
-
-def slowfast_4x16_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    alpha: int = 8,
-    beta: int = 8,
-    kernel: int = 5,
-    window: int | None = 7,
-    fuse: Fuse = "probabilities",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> SlowFast:
-    """SlowFast 4x16 on ResNet-50, PySlowFast's form."""
-    return _slowfast(
-        num_classes, in_channels, depths, width, alpha, beta, kernel, None, window, fuse, dropout, mean, std
-    )
-
-
-def slowfast_8x8_ptv(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    alpha: int = 4,
-    beta: int = 8,
-    kernel: int = 7,
-    window: int | None = 7,
-    fuse: Fuse = "logits",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> SlowFast:
-    """SlowFast 8x8 on ResNet-50, pytorchvideo's form (slowfast_r50)."""
-    return _slowfast(
-        num_classes, in_channels, depths, width, alpha, beta, kernel, None, window, fuse, dropout, mean, std
-    )
-
-
-def slowfast_8x8_r101_ptv(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 23, 3),
-    width: int = 64,
-    alpha: int = 4,
-    beta: int = 8,
-    kernel: int = 5,
-    window: int | None = 8,
-    fuse: Fuse = "logits",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> SlowFast:
-    """SlowFast 8x8 on ResNet-101, pytorchvideo's form (slowfast_r101)."""
-    return _slowfast(
-        num_classes, in_channels, depths, width, alpha, beta, kernel, None, window, fuse, dropout, mean, std
-    )
-
-
-def slowfast_16x8_r101_ptv(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 23, 3),
-    width: int = 64,
-    alpha: int = 4,
-    beta: int = 8,
-    kernel: int = 5,
-    limits: Sequence[tuple[int, int]] = ((3, 3), (4, 4), (6, 6), (3, 3)),
-    window: int | None = 7,
-    fuse: Fuse = "logits",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> SlowFast:
-    """SlowFast 16x8 on ResNet-101 (50_50): only the first six blocks of the third stage filter time."""
-    return _slowfast(
-        num_classes, in_channels, depths, width, alpha, beta, kernel, limits, window, fuse, dropout, mean, std
-    )
-
-
-def _slowfast(
-    num_classes: int,
-    in_channels: int,
-    depths: Sequence[int],
-    width: int,
-    alpha: int,
-    beta: int,
-    kernel: int,
-    limits: Sequence[tuple[int, int]] | None,
-    window: int | None,
-    fuse: Fuse,
-    dropout: float,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> SlowFast:
     if width % beta:
         raise UsageError(f"width={width} must divide by beta={beta}: the fast path has width / beta channels")
     return SlowFast(

@@ -192,48 +192,18 @@ def tsm_r50(
     depths: Sequence[int] = (3, 4, 6, 3),
     width: int = 64,
     fold: int = 8,
+    causal: bool = False,
     dropout: float = 0.5,
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
 ) -> TSM:
-    """The authors' TSM on ResNet-50. fold: one in so many channels moves in each direction."""
+    """The authors' TSM on ResNet-50. fold: one in so many channels moves in each direction.
+
+    causal: shifts from the past only.
+    """
     net = ResNet(Bottleneck, depths, in_channels=in_channels, width=width)
     normalize = Normalize(*for_channels(mean, std, in_channels))
-    return TSM(net, num_classes, fold=fold, dropout=dropout, normalize=normalize)
-
-
-def tsm_r101(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 23, 3),
-    width: int = 64,
-    fold: int = 8,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
-) -> TSM:
-    """The authors' TSM on ResNet-101."""
-    return tsm_r50(
-        num_classes, in_channels=in_channels, depths=depths, width=width, fold=fold, dropout=dropout, mean=mean, std=std
-    )
-
-
-def tsm_online_r50(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    depths: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    fold: int = 8,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
-) -> TSM:
-    """TSM on ResNet-50 that shifts from the past only."""
-    net = ResNet(Bottleneck, depths, in_channels=in_channels, width=width)
-    normalize = Normalize(*for_channels(mean, std, in_channels))
-    return TSM(net, num_classes, fold=fold, causal=True, dropout=dropout, normalize=normalize)
+    return TSM(net, num_classes, fold=fold, causal=causal, dropout=dropout, normalize=normalize)
 
 
 # Public names ----------------------------------------------------------------------------------------------------

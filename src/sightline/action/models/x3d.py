@@ -251,141 +251,21 @@ def x3d(
     in_channels: int = 3,
     width: float = 2.0,
     depth: float = 2.2,
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-S for clips of any size. width, depth: factors on the channels 12, 24, 48, 96 and the blocks 1, 2, 5, 3."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, 2048, True, None, "logits", dropout, mean, std)
-
-
-def x3d_s_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 2.2,
     wide: int = 2048,
-    window: Sequence[int] | None = (13, 5, 5),
-    fuse: Fuse = "probabilities",
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-S, 13 frames of 160 x 160, PySlowFast's form.
-
-    wide: channels after the pool. window: frames, height and width of the pool on the last map; None: the whole map.
-    fuse: how positions are averaged, `probabilities` (PySlowFast) or `logits` (pytorchvideo).
-    """
-    return _x3d(num_classes, in_channels, width, depth, 2.25, wide, True, window, fuse, dropout, mean, std)
-
-
-def x3d_s_ptv(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 2.2,
-    wide: int = 2048,
-    window: Sequence[int] | None = (13, 5, 5),
+    normed: bool = True,
+    window: Sequence[int] | None = None,
     fuse: Fuse = "logits",
     dropout: float = 0.5,
     mean: Sequence[float] | None = HALF_MEAN,
     std: Sequence[float] | None = HALF_STD,
 ) -> X3D:
-    """X3D-S, pytorchvideo's form."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, wide, False, window, fuse, dropout, mean, std)
+    """X3D-S for clips of any size.
 
-
-def x3d_xs_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 2.2,
-    window: Sequence[int] | None = (4, 5, 5),
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-XS, 4 frames of 160 x 160, PySlowFast's form."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, 2048, True, window, "probabilities", dropout, mean, std)
-
-
-def x3d_m_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 2.2,
-    window: Sequence[int] | None = (16, 7, 7),
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-M, 16 frames of 224 x 224, PySlowFast's form."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, 2048, True, window, "probabilities", dropout, mean, std)
-
-
-def x3d_l_psf(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 5.0,
-    window: Sequence[int] | None = (16, 10, 10),
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-L, 16 frames of 312 x 312, PySlowFast's form."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, 2048, True, window, "probabilities", dropout, mean, std)
-
-
-def x3d_m_ptv(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 2.2,
-    window: Sequence[int] | None = (16, 7, 7),
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-M, pytorchvideo's form."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, 2048, False, window, "logits", dropout, mean, std)
-
-
-def x3d_l_ptv(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 2.0,
-    depth: float = 5.0,
-    window: Sequence[int] | None = (16, 10, 10),
-    dropout: float = 0.5,
-    mean: Sequence[float] | None = HALF_MEAN,
-    std: Sequence[float] | None = HALF_STD,
-) -> X3D:
-    """X3D-L, pytorchvideo's form."""
-    return _x3d(num_classes, in_channels, width, depth, 2.25, 2048, False, window, "logits", dropout, mean, std)
-
-
-def _x3d(
-    num_classes: int,
-    in_channels: int,
-    width: float,
-    depth: float,
-    expansion: float,
-    wide: int,
-    normed: bool,
-    window: Sequence[int] | None,
-    fuse: Fuse,
-    dropout: float,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> X3D:
+    width, depth: factors on the channels 12, 24, 48, 96 and the blocks 1, 2, 5, 3. wide: channels after the pool.
+    normed: a batch norm in the head (PySlowFast has it, pytorchvideo has none). window: frames, height and width of the
+    pool on the last map; None: the whole map. fuse: how positions are averaged, `probabilities` (PySlowFast) or
+    `logits` (pytorchvideo).
+    """
     if window is not None and len(window) != 3:
         raise UsageError(f"window is {list(window)}, expected frames, height and width of the last map, such as 13,5,5")
     basis = [12]
@@ -397,7 +277,7 @@ def _x3d(
         stem=rounded(12, width),
         widths=[rounded(n, width) for n in basis],
         depths=[math.ceil(depth * n) for n in (1, 2, 5, 3)],
-        expansion=expansion,
+        expansion=2.25,
         wide=wide,
         normed=normed,
         window=None if window is None else (window[0], window[1], window[2]),

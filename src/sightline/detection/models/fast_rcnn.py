@@ -320,6 +320,7 @@ KEY_MAPS = (
         ignore=DETECTRON2_CONSTANTS,
         container="model",
         words="facebookresearch/detectron2: Fast R-CNN with a pyramid",
+        verified=False,
     ),
     KeyMap(
         "caffe",
@@ -331,5 +332,6 @@ KEY_MAPS = (
             ("bbox_pred.{leaf}", "boxes.deltas.{leaf}"),
         ),
         words="rbgirshick/fast-rcnn: VGG16, as .npz of its blobs' names",
+        verified=False,
     ),
 )

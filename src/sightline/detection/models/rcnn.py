@@ -388,5 +388,6 @@ KEY_MAPS = (
         "caffe",
         (("fc8_pascal.{leaf}", "describe.net.fc8.{leaf}"), ("{layer}.{leaf}", "describe.net.{layer}.{leaf}")),
         words="rbgirshick/rcnn: the tuned CaffeNet as an .npz with LAYER.weight and LAYER.bias",
+        verified=False,
     ),
 )
