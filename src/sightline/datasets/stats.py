@@ -47,6 +47,7 @@ class Stats:
     spacings: tuple[tuple[float, float, float], ...] = ()  # volumes: millimetres along depth, height, width
     foreground: Mapping[float, float] = field(default_factory=dict)  # volumes: percentiles of voxels above class 0
     sides: tuple[float, ...] = ()  # objects: sqrt of the area of every box of the pictures looked at, in pixels, sorted
+    shapes: tuple[float, ...] = ()  # objects: height / width of every box, sorted
     class_objects: tuple[int, ...] = ()  # objects of each class
     most_objects: int = 0  # in one picture
     joints: int = 0  # of one object, at most
@@ -124,6 +125,7 @@ class Counting:
         self.classes, self.labelled = classes, 0
         self.region_sizes: list[float] = []
         self.sides: list[float] = []
+        self.shapes: list[float] = []
         self.class_objects = np.zeros(max(classes, 1), np.int64)
         self.most = 0
         self.joints = 0
@@ -172,6 +174,7 @@ class Counting:
         for thing in things:
             x0, y0, x1, y1 = thing.box
             self.sides.append(math.sqrt((x1 - x0) * (y1 - y0)))
+            self.shapes.append((y1 - y0) / max(x1 - x0, 1e-6))
             self.class_objects[thing.label] += 1
             self.joints = max(self.joints, len(thing.points))
         self.most = max(self.most, len(things))
@@ -205,6 +208,7 @@ class Counting:
             spacings=tuple(self.spacings),
             foreground=_percentiles(self.foreground),
             sides=tuple(sorted(self.sides)),
+            shapes=tuple(sorted(self.shapes)),
             class_objects=tuple(int(n) for n in self.class_objects) if self.sides else (),
             most_objects=self.most,
             joints=self.joints,

@@ -10,6 +10,7 @@ from sightline.contracts import Choice, Machine
 from sightline.datasets.choices import choose_intensity, mean_and_spread, most_channels
 from sightline.datasets.stats import Stats
 from sightline.errors import SightlineError
+from sightline.ops.hog import CELL
 
 SMALL = {"backbone": ("resnet50", "resnet18"), "channels": (256, 128), "hidden": (1024, 256), "depth": (4, 2)}
 FEW = {"before": (600, 300), "after": (300, 150), "rpn_count": 128, "count": 128}
@@ -94,6 +95,8 @@ def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: st
         scale = scale_of(stats, resize)
         sides = [side * scale for side in stats.sides]
         chosen["model.anchors"] = _anchors(sides, len(values["anchors"]))
+    if ("window" in values or "part" in values) and stats.shapes:
+        chosen |= _windows(stats, values, scale_of(stats, resize))
     trained = values.get("weights") is not None or values.get("backbone_weights") is not None
     if "mean" in values and not trained:  # trained weights want the mean they were trained with
         mean, std, reason = mean_and_spread(stats, intensity)
@@ -102,6 +105,19 @@ def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: st
         chosen["model.mean"] = Choice([round(m, 4) for m in mean], f"mean of {reason}")
         chosen["model.std"] = Choice([round(max(s, 1e-3), 4) for s in std], f"standard deviation of {reason}")
     return chosen
+
+
+def _windows(stats: Stats, values: Mapping[str, Any], scale: float) -> dict[str, Choice]:
+    """The sliding window of systems that have one: the shape of the median object, the size of the smaller ones."""
+    side = min(max(stats.sides[len(stats.sides) // 10] * scale, 24.0), 96.0)
+    shape = min(max(stats.shapes[len(stats.shapes) // 2], 0.25), 4.0)
+    height, width = side * math.sqrt(shape), side / math.sqrt(shape)
+    reason = f"the shape of the objects, height / width {shape:.2f}, as small as a tenth of them is seen"
+    if "window" in values:
+        grid = [max(2, round(n / values["context"] / CELL)) * CELL for n in (height, width)]
+        return {"model.window": Choice(grid, f"{reason}, in pixels")}
+    cells = [max(math.ceil(values["part"] / 2), round(n / CELL)) for n in (height, width)]
+    return {"model.windows": Choice([cells], f"{reason}, in cells of {CELL} pixels")}
 
 
 def _anchors(sides: list[float], levels: int) -> Choice:

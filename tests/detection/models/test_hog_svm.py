@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.contracts import Preprocess
+from sightline.contracts import Machine, Preprocess
 from sightline.datasets.records import DataSet, ObjectRecord, Picture, Thing
+from sightline.datasets.stats import stats
 from sightline.detection.contract import Target
 from sightline.detection.models.hog_svm import HogSVM, Window, hog_svm, read_windows, stages, warped
+from sightline.detection.plan import plan
 from sightline.errors import SightlineError, UsageError
 from sightline.media.image import write_image
 from sightline.ops.boxes import iou
@@ -173,3 +175,20 @@ def test_what_cannot_be_learned_is_refused(rings: DataSet, tmp_path: Path) -> No
     (tmp_path / "torn.npz").write_bytes(b"PK")
     with pytest.raises(SightlineError, match=r"torn\.npz: the windows"):
         read_windows(tmp_path / "torn.npz")
+
+
+def test_the_window_follows_the_objects(rings: DataSet) -> None:
+    tall = tuple(
+        replace(r, labels=tuple(Thing(0, (10, 5 + i, 30, 45 + i + 5 * i)) for i in range(3))) for r in rings.records[:3]
+    )
+    looked = stats(replace(rings, records=tall), seed=0)
+    assert looked.shapes == tuple(sorted([2.0, 2.25, 2.5] * 3))
+    machine_here = Machine()
+    for name, values, expected in (
+        ("hog_svm", {"window": (128, 64), "context": 0.8}, {"model.window": [56, 24]}),
+        ("deformable_parts", {"windows": ((14, 5),), "part": 6}, {"model.windows": [[5, 3]]}),
+    ):
+        chosen = plan(looked, values, machine_here)
+        found = {k: c.value for k, c in chosen.items() if k.startswith("model.window")}
+        assert found == expected, name
+        assert "height / width 2.25" in next(c.reason for k, c in chosen.items() if k in expected)
