@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sightline.action.features import RULE
+from sightline.action.features import plan as plan_of_features
 from sightline.action.sampling import ClipRule, parse_rule
 from sightline.classification.plan import plan as plan_of_classes
 from sightline.contracts import Choice, Machine
 from sightline.datasets.label_stats import LabelStats
+from sightline.errors import UsageError
 
 
 def plan(stats: LabelStats, values: Mapping[str, Any], machine: Machine) -> dict[str, Choice]:
     """As for pictures; `clip` is the entry's own rule where the videos are long enough, else one that spans them."""
+    if stats.features != (values["entry"].clip == RULE):
+        words = "holds features" if stats.features else "holds no features"
+        raise UsageError(f"the data {words}: features of frames are read by youtube8m_logistic, and by it alone")
+    if stats.features:
+        return plan_of_features(stats, values)
     if stats.volume is not None:
         return plan_of_volumes(stats, values, machine)
     chosen = plan_of_classes(stats, values, machine)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sightline.action.features import RULE
+from sightline.action.features import answer as answer_features
 from sightline.action.sampling import parse_rule
 from sightline.action.targets import to_clip, to_volume
 from sightline.action.video import Video, as_read, of_array, of_file, shown_frame
@@ -23,6 +25,7 @@ from sightline.classification.contract import of_logits
 from sightline.classification.predict import Procedure, cropped, fused, view_scores
 from sightline.contracts import Preprocess
 from sightline.datasets.brains import is_brain, volume_at
+from sightline.datasets.youtube8m import Video8M, feature_files, read_videos
 from sightline.errors import SightlineError, UsageError
 from sightline.media.draw import to_display
 from sightline.media.frame_folders import is_frame_folder
@@ -38,7 +41,7 @@ FEW = 4
 @torch.inference_mode()
 def answer(
     net: nn.Module,
-    video: Video | Volume | np.ndarray,
+    video: Video | Volume | Video8M | np.ndarray,
     *,
     preprocess: Preprocess,
     classes: Sequence[str] = (),
@@ -49,6 +52,10 @@ def answer(
     """Classify a video, or a volume, with a network in eval mode on any device; the timeline says it of each clip."""
     procedure = procedure or Procedure()
     device = next(net.parameters()).device
+    if isinstance(video, Video8M) or preprocess.clip == RULE:
+        if not isinstance(video, Video8M) or preprocess.clip != RULE:
+            raise UsageError(f"{name}: features of frames (.tfrecord) and youtube8m_logistic belong together")
+        return answer_features(net, video, channels=preprocess.channels, classes=classes, name=name)
     if isinstance(video, Volume):
         total = view_scores(net(to_volume(video, preprocess)[None].to(device)), procedure.fuse).cpu()
         middle = to_display(video.array[len(video.array) // 2])
@@ -100,12 +107,16 @@ def sources(source: Any) -> Iterator[Source]:
 
 def _listed(source: str | Path) -> Iterator[Source]:
     path = Path(source)
+    if path.is_file() and path.suffix.lower() == ".tfrecord":
+        return _features(path)
     if is_frame_folder(path):
         paths, names = [path], [path.name]
     elif path.is_dir():
         paths = sorted(p for p in path.rglob("*") if is_video(p) and p.is_file())
         paths = paths or sorted(p for p in path.rglob("*") if is_frame_folder(p) or is_brain(p))
         names = [p.relative_to(path).with_suffix("").as_posix() for p in paths]
+        if not paths and (found := feature_files(path)):
+            return (source for file in found for source in _features(file))
     elif path.is_file():
         paths, names = [path], [path.stem]
     else:
@@ -116,5 +127,13 @@ def _listed(source: str | Path) -> Iterator[Source]:
     return (_source(name, lambda p=p: volume_at(p) if is_brain(p) else of_file(p), p) for name, p in zip(names, paths))
 
 
-def _source(name: str, read: Callable[[], Video | Volume], path: Path | None) -> Source:
+def _features(path: Path) -> Iterator[Source]:
+    """The videos of a file of features."""
+    return (
+        _source(video.key or f"{path.stem}-{k:06d}", lambda v=video: v, path)
+        for k, video in enumerate(read_videos(path))
+    )
+
+
+def _source(name: str, read: Callable[[], Video | Volume | Video8M], path: Path | None) -> Source:
     return Source(name, read, path)  # pyright: ignore[reportArgumentType] (a video in place of a picture)

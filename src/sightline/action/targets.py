@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.action.features import RULE, FeatureSample, sample_of
 from sightline.action.sampling import parse_rule, whole_size
 from sightline.action.video import BOTH, FLOW, Video, as_read, of_file
 from sightline.classification.targets import Augment, Sample, varied
 from sightline.contracts import Preprocess
 from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.records import ClassRecord, DataSet
+from sightline.datasets.youtube8m import FeatureRecord
 from sightline.errors import SightlineError, UsageError
 from sightline.media.prepare import as_float, intensity, target_size
 from sightline.media.volume import Volume
@@ -40,7 +42,8 @@ class ClipSamples(torch.utils.data.Dataset):
             raise UsageError(f"seed {seed} must be a whole number from 0")
         self.records: tuple[ClassRecord, ...] = data.records
         self.preprocess, self.seed, self.augment = preprocess, seed, augment
-        self.rule = parse_rule(preprocess.clip) if whole_size(preprocess.clip) is None else None
+        told = preprocess.clip
+        self.rule = parse_rule(told) if told != RULE and whole_size(told) is None else None
         self._videos: dict[int, Video] = {}
         self.classes = len(data.classes)
         self._volumes: dict[int, Tensor] = {}
@@ -49,9 +52,11 @@ class ClipSamples(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, ticket: tuple[int, int]) -> Sample | list[Sample]:
+    def __getitem__(self, ticket: tuple[int, int]) -> Sample | list[Sample] | FeatureSample:
         epoch, index = ticket
         record = self.records[index]
+        if isinstance(record, FeatureRecord):
+            return sample_of(record, self.preprocess.channels, self.classes)
         assert record.labels is not None
         if self.rule is None or is_volume_record(record):
             return Sample(record.key, self._brain(index), record.labels)
@@ -97,6 +102,8 @@ class ClipSamples(torch.utils.data.Dataset):
 def fits(data: DataSet, preprocess: Preprocess) -> bool:
     """Whether all frames of all videos stay below `MEMORY` bytes, judged by a few of them."""
     looked = []
+    if data.records and isinstance(data.records[0], FeatureRecord):
+        return False
     if data.records and is_volume_record(data.records[0]):
         image = data.records[0].image
         return volume_at(image.path, image.page).array.size * 4 * len(data.records) < MEMORY

@@ -8,6 +8,7 @@ from pathlib import Path
 from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.records import ClassRecord
 from sightline.datasets.survey import Fault
+from sightline.datasets.youtube8m import FeatureRecord, video_at
 from sightline.errors import SightlineError
 from sightline.media.clips import read_frames, video_info
 from sightline.media.image import read_image
@@ -20,6 +21,10 @@ def examine(record: ClassRecord) -> tuple[bytes, list[Fault]]:
     Raises `SightlineError` for what cannot be read.
     """
     path, digest = record.image.path, hashlib.blake2b(digest_size=16)
+    if isinstance(record, FeatureRecord):
+        video = video_at(path, record.image.page)
+        digest.update(video.rgb.tobytes() + video.audio.tobytes())
+        return digest.digest(), []
     if is_volume_record(record):
         digest.update(volume_at(path, record.image.page).array.tobytes())
         return digest.digest(), []

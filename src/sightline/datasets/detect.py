@@ -82,7 +82,7 @@ def detect_classes(root: Path) -> tuple[str, str]:
 
 def detect_clips(root: Path) -> tuple[str, str]:
     """The same for videos, and volumes, with a class each."""
-    from sightline.datasets import brains, clip_lists
+    from sightline.datasets import brains, clip_lists, youtube8m
 
     lists = (
         ("kinetics", clip_lists.kinetics_files, "lists youtube_id and label, as Kinetics does"),
@@ -104,6 +104,8 @@ def detect_clips(root: Path) -> tuple[str, str]:
         return "fmri_runs", f"{found[0].name} has four axes and {found[1].name} labels its volumes"
     if found := class_folders(root, brains.is_brain):
         return "volumes_by_class", f"it holds a folder of volumes for each of {len(found)} classes"
+    if found := youtube8m.feature_files(root):
+        return "youtube8m", f"{found[0].name} holds features, as YouTube-8M does"
     return "", ""
 
 

@@ -11,6 +11,7 @@ from sightline.datasets.brains import is_volume_record, volume_at
 from sightline.datasets.classes import order_by_hash
 from sightline.datasets.records import ClassRecord, DataSet
 from sightline.datasets.stats import Counting, Stats
+from sightline.datasets.youtube8m import FeatureRecord, video_at
 from sightline.errors import SightlineError
 from sightline.media.image import read_image
 
@@ -25,6 +26,7 @@ class LabelStats:
     frames: int  # the median number of frames; 1: pictures
     fps: float  # the median rate
     volume: tuple[int, int, int] | None = None  # depth, height and width, where the samples are volumes
+    features: bool = False  # the samples are features of videos, and may have several classes
 
     @property
     def samples(self) -> int:
@@ -63,6 +65,7 @@ def label_stats(data: DataSet, *, limit: int = 60, seed: int = 0, skipped: dict[
         frames=int(np.median(frames)) if frames else 1,
         fps=float(np.median(rates)) if rates else 25.0,
         volume=volume_size_of(data),
+        features=isinstance(data.records[0], FeatureRecord),
     )
 
 
@@ -83,8 +86,10 @@ def volume_size_of(data: DataSet) -> tuple[int, int, int] | None:
 
 
 def look(record: ClassRecord) -> np.ndarray:
-    """The picture `(H, W, C)`, or the frame in the middle of the video, the slice in the middle of the volume."""
+    """The picture `(H, W, C)`, or the middle frame of the video, the middle slice of the volume, features as such."""
     path = Path(record.image.path)
+    if isinstance(record, FeatureRecord):
+        return video_at(path, record.image.page).rgb[..., None]
     if is_volume_record(record):
         volume = volume_at(path, record.image.page).array
         return volume[len(volume) // 2]

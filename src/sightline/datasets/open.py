@@ -55,6 +55,7 @@ CLIPS: dict[str, str] = {
     "sports1m": "sightline.datasets.clip_lists:read_sports1m",
     "weizmann": "sightline.datasets.clip_lists:read_weizmann",
     "clip_list": "sightline.datasets.clip_lists:read_clip_list",
+    "youtube8m": "sightline.datasets.youtube8m:read_youtube8m",
 }
 
 KINDS: dict[str, dict[str, str]] = {"pixels": FORMATS, "objects": OBJECTS, "classes": CLASSES, "clips": CLIPS}

@@ -1,5 +1,8 @@
 """YouTube-8M's TFRecords, parsed here: features of whole videos, of frames, and labels of 5-second segments.
 
+    DATA/**/train0001.tfrecord, validate0001.tfrecord, test0001.tfrecord      splits by the first word of a name
+    DATA/vocabulary.csv                                                       Index and Name of the classes
+
 A TFRecord is a row of (length, its checksum, data, its checksum); the data is a protocol buffer, an `Example` (video
 level) or a `SequenceExample` (frame level). Checksums are CRC-32C, masked; a record that does not match is an error
 with the file's name and the record's place. Frames hold bytes that stand for -2 to 2: `dequantised`.
@@ -7,14 +10,20 @@ with the file's name and the record's place. Frames hold bytes that stand for -2
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sightline.datasets.class_files import read_rows
+from sightline.datasets.folders import key_of, natural
+from sightline.datasets.records import ClassRecord, Picture
+from sightline.datasets.survey import Asked, Survey
 from sightline.errors import SightlineError
 from sightline.media.door import reading
 
@@ -34,6 +43,96 @@ class Video8M:
     rgb: np.ndarray
     audio: np.ndarray
     segments: tuple[tuple[int, int, float], ...] = ()  # class, start in seconds, score
+
+
+@dataclass(frozen=True)
+class FeatureRecord(ClassRecord):
+    """A video of a `.tfrecord`: `labels` is its first class, `every` all of them; page: its place in the file."""
+
+    every: tuple[int, ...] = ()
+
+
+def read_youtube8m(root: Path, asked: Asked) -> Survey:
+    """The videos of all `.tfrecord` files below `root`; their checksums are compared when they are read."""
+    survey = Survey(root, "youtube8m")
+    for path in feature_files(root):
+        word = re.match(r"[a-z]*", path.stem.lower())
+        split = {"validate": "val"}.get(word[0], word[0]) if word else ""
+        for place, content in enumerate(read_records(path, check=False)):
+            with reading(path, f"TFRecord (record {place})"):
+                key, labels = _told(content)
+            if labels or split != "test":
+                first = labels[0] if labels else None
+                survey.records.append(
+                    FeatureRecord(
+                        f"{key_of(path, root)}#{key or place}", Picture(path, place), first, split=split, every=labels
+                    )
+                )
+    names = asked.classes or _vocabulary(root)
+    largest = max((n for record in survey.records for n in record.every), default=-1)
+    if names and largest >= len(names):
+        raise SightlineError(f"{root} has the label {largest} and names {len(names)} classes; name all of them")
+    survey.classes = tuple(names) or tuple(str(n) for n in range(largest + 1))
+    survey.facts["classes_guessed"] = not names
+    several = sum(len(record.every) > 1 for record in survey.records)
+    words = "" if names else ", as many as the largest label says (a vocabulary.csv names them)"
+    survey.notes.append(
+        f"{len(survey.records)} videos as features, {several} with several of {len(survey.classes)} classes{words}"
+    )
+    return survey
+
+
+def feature_files(root: Path) -> list[Path]:
+    """The `.tfrecord` files below `root`, in natural order."""
+    return sorted((p for p in root.rglob("*.tfrecord") if p.is_file()), key=lambda p: natural(str(p)))
+
+
+def video_at(path: str | Path, place: int) -> Video8M:
+    """The video at `place`. Raises `SightlineError` where the file has changed or is damaged."""
+    path = Path(path)
+    starts = _starts(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    if not 0 <= place < len(starts):
+        raise SightlineError(f"{path} has {len(starts)} videos; there is no video {place}")
+    with reading(path, f"TFRecord (record {place})"), path.open("rb") as stream:
+        stream.seek(starts[place])
+        length = struct.unpack("<Q", stream.read(12)[:8])[0]
+        content, tail = stream.read(length), stream.read(4)
+        if masked_crc(content) != struct.unpack("<I", tail)[0]:
+            raise SightlineError(f"{path}: record {place} is damaged (its checksum differs); download it again")
+        return _video(content)
+
+
+@lru_cache(maxsize=64)
+def _starts(path: Path, changed: int) -> tuple[int, ...]:
+    """Where each record of a file begins."""
+    starts, at = [], 0
+    for content in read_records(path, check=False):
+        starts.append(at)
+        at += 16 + len(content)
+    return tuple(starts)
+
+
+def _told(content: bytes) -> tuple[str, tuple[int, ...]]:
+    """The key and the labels of a record, its features unread."""
+    told = _features(dict(_fields(content)).get(1, b""))
+    key = b"".join(told.get("id", told.get("video_id", [b""]))).decode()
+    return key, tuple(int(n) for n in told.get("labels", ()))
+
+
+def _vocabulary(root: Path) -> tuple[str, ...]:
+    """The names of vocabulary.csv, in the order of their numbers; () without one."""
+    path = root / "vocabulary.csv"
+    if not path.is_file():
+        return ()
+    rows = read_rows(path)
+    head = [cell.lower() for cell in rows[0]] if rows else []
+    if not {"index", "name"} <= set(head):
+        raise SightlineError(f"{path} must have the columns Index and Name; download it again")
+    at, name = head.index("index"), head.index("name")
+    cells = {row[at]: row[name] for row in rows[1:] if len(row) > max(at, name)}
+    if sorted(cells, key=natural) != [str(n) for n in range(len(cells))]:
+        raise SightlineError(f"{path} must number its classes from 0 without a gap; download it again")
+    return tuple(cells[str(n)] or str(n) for n in range(len(cells)))
 
 
 def read_videos(path: str | Path) -> Iterator[Video8M]:
