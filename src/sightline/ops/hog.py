@@ -140,22 +140,18 @@ MIRRORED = np.array(
 def hog_32(image: NDArray, *, cell: int = 8) -> NDArray[np.float32]:
     """Cells of a picture `(H, W, C)` from 0 to 255: `(rows, columns, 32)`, two rows and columns fewer than there are.
 
-    18 directions with sign and 9 without, each the mean of four normalisations cut at 0.2; the energy of each of the
-    four; and 0, which is 1 where somebody pads the map. A vote is shared between the four nearest cells.
+    18 directions with sign and 9 without, each half the sum of four normalisations cut at 0.2; the energy of each of
+    the four; and 0, which is 1 where somebody pads the map. A vote is shared between the four nearest cells.
     """
-    values = image.astype(np.float64)
+    values = image.astype(np.float32 if image.dtype == np.uint8 else np.float64)
     all_rows, all_columns = (max(2, int(n / cell + 0.5)) for n in values.shape[:2])
     height, width = (min(n, v) for n, v in zip(values.shape[:2], (all_rows * cell, all_columns * cell)))
     if min(height, width) < 3 or min(all_rows, all_columns) < 3:
         return np.zeros((max(all_rows - 2, 0), max(all_columns - 2, 0), PARTS_NUMBERS), np.float32)
     inner = values[:height, :width]
-    dx, dy = inner[1:-1, 2:] - inner[1:-1, :-2], inner[2:, 1:-1] - inner[:-2, 1:-1]
-    steepest = (dx**2 + dy**2).argmax(-1)[..., None]
-    dx, dy = (np.take_along_axis(d, steepest, -1)[..., 0] for d in (dx, dy))
-    angles = np.arange(9) * np.pi / 9
-    along = dx[..., None] * np.cos(angles) + dy[..., None] * np.sin(angles)
-    nearest = np.abs(along).argmax(-1)
-    direction = nearest + 9 * (np.take_along_axis(along, nearest[..., None], -1)[..., 0] < 0)
+    dx, dy = _steepest(inner[1:-1, 2:] - inner[1:-1, :-2], inner[2:, 1:-1] - inner[:-2, 1:-1])
+    turns = np.arctan2(dy, dx) * (PARTS_DIRECTIONS / (2 * np.pi))
+    direction = np.ceil(turns - 0.5).astype(np.int64) % PARTS_DIRECTIONS  # the nearest
     votes = _shared(np.hypot(dx, dy), direction, cell, all_rows, all_columns)
     unsigned = votes[..., :9] + votes[..., 9:]
     energy = (unsigned**2).sum(-1)
@@ -165,6 +161,18 @@ def hog_32(image: NDArray, *, cell: int = 8) -> NDArray[np.float32]:
     signed, plain = (np.minimum(v[1:-1, 1:-1, :, None] * four[..., None, :], 0.2) for v in (votes, unsigned))
     zero = np.zeros((*four.shape[:2], 1))
     return np.concatenate([signed.sum(-1) / 2, plain.sum(-1) / 2, 0.2357 * signed.sum(-2), zero], -1).astype(np.float32)
+
+
+def _steepest(dx: NDArray, dy: NDArray) -> tuple[NDArray, NDArray]:
+    """Of slopes `(H, W, C)` those of the channel with the largest, the first of equal ones: `(H, W)`."""
+    best_x, best_y = dx[..., 0], dy[..., 0]
+    size = best_x**2 + best_y**2
+    for c in range(1, dx.shape[-1]):
+        other = dx[..., c] ** 2 + dy[..., c] ** 2
+        better = other > size
+        best_x, best_y = np.where(better, dx[..., c], best_x), np.where(better, dy[..., c], best_y)
+        size = np.maximum(size, other)
+    return best_x, best_y
 
 
 def _shared(slope: NDArray, direction: NDArray, cell: int, rows: int, columns: int) -> NDArray[np.float64]:
