@@ -97,10 +97,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     "farabet": {"steps": 400},
     "pinheiro_rcnn": {"lr": 5e-3},
     # no skip connections of features: the decoder learns what is where by itself, which takes longer
-    "segnet": {"steps": 1000, "train_values": {"validate_every": 1000}},
-    "segnet_semseg": {"steps": 1000, "train_values": {"validate_every": 1000}},
+    "segnet": {"steps": 1400, "train_values": {"validate_every": 1400}},
+    "segnet_semseg": {"steps": 1400, "train_values": {"validate_every": 1400}},
     "segnet_basic": {"steps": 1700, "train_values": {"validate_every": 1700}},
-    "bayesian_segnet": {"steps": 1000, "train_values": {"validate_every": 1000}},
+    "bayesian_segnet": {"steps": 1400, "train_values": {"validate_every": 1400}},
     "deconvnet": {"steps": 900, "train_values": {"validate_every": 900}},
     "deconvnet_ensemble": {"steps": 340, "train_values": {"validate_every": 340}},
 }

@@ -90,13 +90,13 @@ RECIPE = Recipe(
         "resize": "spacing(1.5, 1.5, 1.5)",
         "size": [48, 64, 64],
         "batch": 1,
-        "steps": 1200,
-        "lr": 2e-3,
+        "steps": 2000,
+        "lr": 3e-3,
         "loss": "ce+dice",
         "augment": "light",
-        "augment_values": {"colour": 0.1, "elastic": 1.5},
+        "augment_values": {"colour": 0.1, "elastic": 1.5, "foreground": 0.67},
         "model_values": {"width": 8},
-        "train_values": {"validate_every": 300},
+        "train_values": {"validate_every": 500},
     },
 )
 
