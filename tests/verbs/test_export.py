@@ -16,7 +16,7 @@ from sightline.cli import main
 from sightline.errors import SightlineError, UsageError
 from sightline.segmentation.contract import Scores
 from sightline.verbs.compare import compare
-from sightline.verbs.export import export
+from sightline.verbs.export import export, in_order_of
 from sightline.verbs.load import load
 from sightline.verbs.models import create
 from sightline.verbs.predict import predict
@@ -139,3 +139,26 @@ def test_an_unpadded_network_keeps_its_legal_sizes(kind: str, tiny_run: Path, tm
     image = (torch.rand(3, 53, 71) * 255).to(torch.uint8)
     ours, theirs = (next(iter(predict(network, image))) for network in ((net, card), opened))
     assert (ours.labels == theirs.labels).float().mean() > 0.999
+
+
+def test_objects_of_one_score_may_change_places_and_others_not() -> None:
+    boxes = torch.rand(1, 4, 4) * 50
+    found = {
+        "found.boxes": boxes,
+        "found.scores": torch.tensor([[0.9, 0.5, 0.5, 0.0]]),
+        "found.labels": torch.tensor([[0, 1, 1, 0]]),
+        "found.count": torch.tensor([3]),
+        "found.masks": torch.rand(1, 4, 2, 2),
+    }
+    swapped = torch.tensor([0, 2, 1, 3])
+    other = {name: tensor[:, swapped] if tensor.ndim > 1 else tensor for name, tensor in found.items()}
+    other["found.boxes"] = other["found.boxes"].clone()
+    other["found.boxes"][0, 3] += 7  # beyond the count
+    aligned = in_order_of(found, other)
+    assert all(torch.equal(aligned[name], found[name]) for name in found)
+    moved = found | {"found.boxes": boxes + 3.0}
+    assert torch.equal(in_order_of(found, moved)["found.boxes"][0, :3], boxes[0, :3] + 3.0)
+    other_class = found | {"found.labels": torch.tensor([[0, 1, 0, 0]])}
+    assert not torch.equal(in_order_of(found, other_class)["found.labels"], found["found.labels"])
+    fewer = found | {"found.count": torch.tensor([2])}
+    assert torch.equal(in_order_of(found, fewer)["found.count"], torch.tensor([2]))

@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from inspect import signature
@@ -372,6 +372,7 @@ def _compare(net: nn.Module, found: Opened, images: Tensor, path: Path) -> float
                 f"{path}: for pictures of {tuple(images.shape)} the network answers {name} of {tuple(tensor.shape)}, "
                 f"the file {tuple(got[name].shape)}: the export baked a size in; nothing was written"
             )
+    got = in_order_of(expected, got)
     difference = largest_difference(list(expected.values()), [got[name] for name in expected])
     if not difference <= EQUAL:
         raise SightlineError(
@@ -379,3 +380,30 @@ def _compare(net: nn.Module, found: Opened, images: Tensor, path: Path) -> float
             f"(allowed {EQUAL:.0e}); nothing was written"
         )
     return difference
+
+
+def in_order_of(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`got` with the objects of each picture in the order of `expected`; answers of other kinds as they are.
+
+    Objects stand best first, so that two whose scores differ by a rounding may change places. Each is paired with the
+    one of its class that is most alike; what stands beyond the count means nothing and is taken from `expected`.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    found = {name: tensor.clone() for name, tensor in got.items()}
+    if "found.boxes" not in expected or not torch.equal(expected["found.count"], got["found.count"]):
+        return found
+    size = expected["found.boxes"].abs().max().clamp(min=1)
+    boxes, scores, labels = (
+        (expected[name][:, :, None], got[name][:, None]) for name in ("found.boxes", "found.scores", "found.labels")
+    )
+    apart = (
+        (boxes[0] - boxes[1]).abs().amax(-1) / size + (scores[0] - scores[1]).abs() + 10.0 * (labels[0] != labels[1])
+    )
+    for i, n in enumerate(expected["found.count"].tolist()):
+        _, order = linear_sum_assignment(apart[i, :n, :n].nan_to_num(1e3).double().numpy())
+        for name, tensor in found.items():
+            if name.startswith("found.") and tensor.ndim > 1:
+                tensor[i, :n] = got[name][i, torch.from_numpy(order)]
+                tensor[i, n:] = expected[name][i, n:]
+    return found
