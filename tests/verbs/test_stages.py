@@ -18,7 +18,9 @@ from sightline.errors import SightlineError, UsageError
 from sightline.media.image import write_image
 from sightline.media.labels import write_labels
 from sightline.verbs.evaluate import evaluate
+from sightline.verbs.export import export
 from sightline.verbs.load import load
+from sightline.verbs.models import info
 from sightline.verbs.train import read_setup, train
 
 TOY = """
@@ -109,6 +111,9 @@ def test_a_run_of_stages_is_a_run(toy: Any, cells: Path, tmp_path: Path) -> None
     net, card = load(run, entry=ENTRY)
     data = open_dataset(cells, **setup.opened)
     assert evaluate((net, card), data, split="val").metrics["ap50"] == done.metrics["ap50"]
+    with pytest.raises(SightlineError, match="hog_svm counts in numpy, which no compiled or exported program holds"):
+        export((net, card), tmp_path / "hog.pt2")
+    assert not (tmp_path / "hog.pt2").exists()
 
 
 @pytest.mark.parametrize("place", ["loop", "behind the loop", "end"])
@@ -158,3 +163,10 @@ def test_damaged_states_and_numbers_that_are_none(toy: Any, cells: Path, tmp_pat
     state.write_bytes(state.read_bytes()[:200])
     with pytest.raises(SightlineError, match=r"stage-0002\.safetensors: not the weights of this run"):
         train(ENTRY, resume=tmp_path / "run")
+
+
+def test_info_lists_the_options_of_stages() -> None:
+    found = info("hog_svm")
+    assert found.options["rounds"] == 1 and "train.rounds=1" in str(found)
+    assert found.to_json()["stage_options"]["negatives"] == 10
+    assert not info("retinanet").options and "stages  " not in str(info("retinanet"))

@@ -50,6 +50,7 @@ class ModelInfo:
     entry: Entry
     preface: str
     arguments: Mapping[str, Any]  # the builder's values with their defaults
+    options: Mapping[str, Any]  # of a system that learns in stages: what `train.KEY=VALUE` changes
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints of it."""
@@ -61,6 +62,7 @@ class ModelInfo:
             "inputs": list(self.entry.inputs),
             "traits": sorted(self.entry.traits),
             "arguments": {k: repr(v) if not _plain(v) else v for k, v in self.arguments.items()},
+            "stage_options": dict(self.options),
             "weights": [
                 {
                     "name": w.name,
@@ -84,6 +86,8 @@ class ModelInfo:
             f"  parameters  {self.entry.parameters:,}",
             f"  values      {values}",
         ]
+        if self.options:
+            lines.append("  stages      " + ", ".join(f"train.{k}={v!r}" for k, v in self.options.items()))
         for w in self.entry.weights:
             scores = ", ".join(f"{k} {v}" for k, v in w.scores.items())
             lines.append(f"  weights     {w.name}: {w.trained_on}; published: {scores or 'none'}; licence {w.licence}")
@@ -119,7 +123,7 @@ def info(name: str) -> ModelInfo:
     """Paper, departures, parameters, builder values and published weights of one system."""
     entry = entry_of(name)
     preface = inspect.getdoc(inspect.getmodule(resolve(entry.build))) or ""
-    return ModelInfo(name, entry, preface, defaults_of(builder_of(entry)))
+    return ModelInfo(name, entry, preface, defaults_of(builder_of(entry)), stage_options(entry))
 
 
 def entry_of(model: str | Entry) -> Entry:
@@ -170,6 +174,15 @@ def builder_of(model: str | Entry) -> Callable[..., Any]:
 def defaults_of(builder: Callable[..., Any]) -> dict[str, Any]:
     """A builder's values by name, with their defaults."""
     return {p.name: p.default for p in inspect.signature(builder).parameters.values()}
+
+
+def stage_options(entry: Entry) -> dict[str, Any]:
+    """The options of a system that learns in stages, with their defaults; none of all others."""
+    if entry.fit is None:
+        return {}
+    listed = inspect.signature(resolve(entry.fit)).parameters.values()
+    named = {p.name: p.default for p in listed if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {name: default for name, default in named.items() if name not in ("preprocess", "seed")}
 
 
 def create(model: str | Entry, *, weights: str | None = None, **arguments: Any) -> nn.Module:

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.contracts import Batch, Entry, Preprocess, Stage
 from sightline.errors import SightlineError, UsageError, did_you_mean
-from sightline.verbs.models import name_of, resolve
+from sightline.verbs.models import name_of, resolve, stage_options
 from sightline.verbs.train import Run, Setup, finish, write_cards
 
 if TYPE_CHECKING:
@@ -44,10 +43,7 @@ def options_of(
     augment_values: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Every option of a system's stages: the user's over the defaults. `UsageError` for unknown and for wrong ones."""
-    assert entry.fit is not None
-    listed = signature(resolve(entry.fit)).parameters.values()
-    known = {p.name: p.default for p in listed if p.kind is Parameter.KEYWORD_ONLY}
-    known = {name: default for name, default in known.items() if name not in ("preprocess", "seed")}
+    known = stage_options(entry)
     told = {name: value for name, value in given.items() if name not in OPEN} | dict(train_values)
     told |= {f"augment.{name}": value for name, value in augment_values.items()}
     for name, value in told.items():
