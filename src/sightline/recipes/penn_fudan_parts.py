@@ -18,8 +18,8 @@ RECIPE = Recipe(
         "seed": 0,
         "val": "seeded(0.2)",
         "resize": "long(400)",
-        "train_values": {"negatives": 10, "rounds": 3, "hard": 10},
-        "model_values": {"windows": [[12, 5]], "parts": 8, "part": 6, "interval": 5},
+        "train_values": {"negatives": 10, "rounds": 4, "hard": 15, "c": 0.02},
+        "model_values": {"windows": [[12, 5]], "parts": 8, "part": 6, "interval": 5, "overlap": 0.3},
     },
 )
 

@@ -14,11 +14,12 @@ from sightline.contracts import Preprocess
 from sightline.datasets.records import DataSet, ObjectRecord, Picture, Thing
 from sightline.detection.models.deformable_parts import DeformableParts, Level, deformable_parts, mirrored
 from sightline.detection.models.deformable_parts_stages import (
-    BIAS,
     Learned,
     blocks,
     component,
     features,
+    length,
+    numbers,
     stages,
     strong_places,
     warped_cells,
@@ -47,6 +48,12 @@ def noise(seed: int = 0, size: tuple[int, int] = (64, 72)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (*size, 3)).astype(np.uint8)
 
 
+def member(net: DeformableParts, m: int) -> list[int]:
+    """Places of one component's numbers in a vector of features."""
+    filters, costs, constant = blocks(net)[m]
+    return [*range(filters.start, filters.stop), *range(costs.start, costs.stop), constant]
+
+
 def test_a_margin_is_the_product_of_weights_and_features() -> None:
     net = random_net()
     with torch.no_grad():
@@ -55,10 +62,7 @@ def test_a_margin_is_the_product_of_weights_and_features() -> None:
             found = net.respond(level, m)
             assert found is not None
             for k in range(2):
-                vector = np.zeros(blocks(net)[-1][2] + 1)
-                filters, costs, constant = blocks(net)[m]
-                vector[filters] = torch.cat([net.roots[m][k].flatten(), net.parts[k, m].flatten()]).numpy()
-                vector[costs], vector[constant] = net.costs[k, m].flatten().numpy(), float(net.bias[k, m]) / BIAS
+                vector = np.where(np.isin(np.arange(length(net)), member(net, m)), numbers(net, k), 0)
                 for place in ((0, 0, 0), (1, 2, 3), (0, 3, 1), (1, 4, 4)):
                     seen = features(net, level, found, k, m, place)
                     assert float(found.margins[k, place[0], place[1], place[2]]) == pytest.approx(
@@ -216,14 +220,7 @@ def test_true_objects_are_seen_where_they_are(faces: DataSet, learned: Any) -> N
         right, none = how.seen(net, levels, 0, objects), how.seen(net, levels, 0, np.array([[0.0, 0, 4, 4]]))
         wrong = how.fooled(net, levels, 0, objects)
     assert len(right) == 1 and none == [] and len(wrong) <= 5
-    vector = np.concatenate(
-        [
-            net.roots[0][0].detach().flatten(),
-            net.parts[0, 0].detach().flatten(),
-            net.costs[0, 0].detach().flatten(),
-            net.bias[0].detach() / BIAS,
-        ]
-    )
+    vector = numbers(net, 0)
     assert float(right[0] @ vector) > max((float(x @ vector) for x in wrong), default=-1)
 
 

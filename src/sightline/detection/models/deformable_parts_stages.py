@@ -31,6 +31,8 @@ from sightline.ops.nms import nms
 
 BIAS = 10.0
 """The feature that stands for a component's bias: large, so that it is hardly penalised (voc-dpm)."""
+EASY = -1.2
+"""The margin below which an earlier negative is forgotten; should it fool the machine again, it is found again."""
 FLATTEST = 0.01
 """The least cost of the square of a way: no part flies off."""
 
@@ -41,10 +43,10 @@ def stages(
     preprocess: Preprocess,
     seed: int,
     negatives: int = 10,
-    rounds: int = 3,
-    hard: int = 10,
+    rounds: int = 4,
+    hard: int = 20,
     overlap: float = 0.6,
-    c: float = 0.005,
+    c: float = 0.02,
 ) -> tuple[Stage, ...]:
     """`roots`, `parts`, and `latent` as often as `rounds` says.
 
@@ -165,7 +167,9 @@ class Learned:
             np.savez(stream, x=np.array([x for rows in wrong for x in rows]).reshape(len(ids), length(net)), k=ids)
         earlier = [read_windows(tools.folder / f"latent-{i + 1}.npz") for i in range(before)]
         for k in range(net.num_classes):
-            rows = [*right[k], *wrong[k], *(row for x, ids in earlier for row in x[ids == k])]
+            own = numbers(net, k)
+            still = [x[(ids == k) & (x @ own > EASY)] for x, ids in earlier]
+            rows = [*right[k], *wrong[k], *(row for x in still for row in x)]
             if right[k] and len(rows) > len(right[k]):  # otherwise the class stays as it is
                 self.learn(net, k, np.stack(rows), np.repeat([1, -1], [len(right[k]), len(rows) - len(right[k])]))
         tools.progress(len(self.samples), len(self.samples), {"objects": sum(map(len, right))})
@@ -281,6 +285,18 @@ def blocks(net: DeformableParts) -> list[tuple[slice, slice, int]]:
 def length(net: DeformableParts) -> int:
     """How many numbers a vector of features has."""
     return blocks(net)[-1][2] + 1
+
+
+def numbers(net: DeformableParts, k: int) -> NDArray[np.float32]:
+    """The weights of a class in the order of `features`: a place's margin is the product of both."""
+    found = np.zeros(length(net), np.float32)
+    for m, (filters, costs, constant) in enumerate(blocks(net)):
+        found[filters] = torch.cat([net.roots[m][k].flatten(), net.parts[k, m].flatten()]).detach().cpu().numpy()
+        found[costs], found[constant] = (
+            net.costs[k, m].detach().flatten().cpu().numpy(),
+            float(net.bias[k, m].detach()) / BIAS,
+        )
+    return found
 
 
 def features(
