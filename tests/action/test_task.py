@@ -151,6 +151,19 @@ def test_every_motion_starts_alike_and_opposites_are_opposite() -> None:
         assert np.allclose(ends[one][-1] - first, first - ends[other][-1])
 
 
+def test_the_size_of_a_frame_says_little() -> None:
+    import torch
+
+    picture, rng = torch.rand(3, 64, 64) * 255, np.random.default_rng(0)
+    first = [start(picture, 8, rng) for _ in range(60)]
+    width = max(pose[2] for pose in first) - min(pose[2] for pose in first)  # of an even distribution of log sizes
+    moved = {m: np.mean([path(m, 3, first[0], rng)[1, 2] - first[0][2] for _ in range(400)]) for m in MOTIONS}
+    assert all(abs(shift) < 1e-9 for m, shift in moved.items() if m not in ("nearer", "farther"))
+    # whoever knows the size of the middle frame names the likeliest motion: "nearer" below, "farther" above
+    best = (1 + (moved["farther"] - moved["nearer"]) / width) / len(MOTIONS)
+    assert 1 / 8 < best < 1 / 8 + 0.05
+
+
 def test_moving_photos_have_one_contrast() -> None:
     rng = np.random.default_rng(0)
     for low, high in ((0, 40), (100, 255), (80, 120)):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sightline.nn import processor
 from sightline.nn.processor import ByOneDnn, InPlanes, TapByTap, suit_processor
 
 
@@ -51,8 +52,7 @@ LAST = torch.channels_last_3d
 def test_onednn_by_name_is_the_convolution(size, kernel, stride, depthwise, bias):
     reach = tuple(k // 2 for k in kernel)
     plain = nn.Conv3d(4, 8, kernel, stride, reach, groups=4 if depthwise else 1, bias=bias).requires_grad_(False)
-    net = nn.Sequential(plain)
-    assert suit_processor(net) == 1 and isinstance(net[0], ByOneDnn)
+    net = nn.Sequential(ByOneDnn(plain))
     x = torch.randn(2, 4, *size)
     for y in (x, x.contiguous(memory_format=LAST)):
         found = net(y)
@@ -61,11 +61,19 @@ def test_onednn_by_name_is_the_convolution(size, kernel, stride, depthwise, bias
     torch.testing.assert_close(net(x[0]), plain(x[0]))  # a clip without a batch
 
 
+def test_only_processors_with_its_kernels_are_asked(monkeypatch):
+    for known in (True, False):
+        monkeypatch.setattr(processor, "ONE_DNN", known)
+        assert suit_processor(nn.Sequential(nn.Conv3d(4, 8, (3, 1, 1)), nn.ReLU())) == int(
+            known and torch.backends.mkldnn.is_available()
+        )
+
+
 def test_pools_after_a_convolution_find_their_channels_last():
     net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.ReLU(inplace=True), nn.MaxPool3d(2)).requires_grad_(False)
     x = torch.randn(1, 3, 4, 6, 6)
     expected = net(x)
-    suit_processor(net)
+    net[0] = ByOneDnn(net[0])
     assert net(x).is_contiguous(memory_format=LAST)
     torch.testing.assert_close(net(x), expected)
 
@@ -74,7 +82,7 @@ def test_graphs_and_lower_precisions_keep_the_convolution():
     net = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1)).requires_grad_(False)
     x = torch.randn(1, 3, 4, 5, 5)
     expected = net(x)
-    suit_processor(net)
+    net[0] = ByOneDnn(net[0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert net(x).dtype == torch.bfloat16
     program = torch.export.export(net, (x,))

@@ -14,6 +14,7 @@ times as fast. Asking oneDNN by name for all of them keeps the whole network cha
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -28,6 +29,10 @@ WIDE = 1024
 
 FAR = 6
 """The largest dilation that depthwise kernels are fast at."""
+
+
+ONE_DNN = platform.machine().lower() in ("x86_64", "amd64")
+"""Processors for which oneDNN has kernels of three axes; elsewhere asking it by name may reach its slow reference."""
 
 
 class InPlanes(nn.Module):
@@ -107,7 +112,7 @@ def suit_processor(net: nn.Module) -> int:
 def _kind(module: nn.Conv2d | nn.Conv3d) -> Callable[[Any], nn.Module] | None:
     if type(module) is nn.Conv3d:
         simple = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        known = torch.backends.mkldnn.is_available() and module.weight.dtype == torch.float32
+        known = ONE_DNN and torch.backends.mkldnn.is_available() and module.weight.dtype == torch.float32
         return ByOneDnn if simple and known else None
     if type(module) is not nn.Conv2d:
         return None

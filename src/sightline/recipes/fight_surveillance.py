@@ -44,7 +44,8 @@ OPTIONS = {
     "steps": 600,
     "lr": 2e-3,
     "augment": "strong",
-    "augment_values": {"scale": [0.6, 1.0], "colour": 0.3, "mixup": 0.2},
+    # no colour: brighter motion would be stronger motion, and its strength is the best single clue
+    "augment_values": {"scale": [0.6, 1.0], "colour": 0.0, "mixup": 0.2},
     "model_values": {"width": 16, "depths": [1, 1, 1, 1], "fold": 4, "dropout": 0.5},
     "train_values": {"validate_every": 600, "weight_decay": 0.05, "ema": 0.99},
 }

@@ -39,7 +39,7 @@ class Learner:
     side: int = 48
 
 
-MADE = "levelled, 16 frames of 48\n"
+MADE = "levelled, sizes -0.9 to 0.4, 16 frames of 48\n"
 """What the finished set says of itself; one that says otherwise is made again."""
 _ALEX = {"widths": [32, 48, 64, 64, 64], "hidden": 128, "stride": 2, "size": [48, 48], "dropout": 0.1}
 _RESNET = {"width": 16, "depths": [1, 1, 1, 1]}
@@ -62,13 +62,13 @@ SYSTEMS: dict[str, Learner] = {
     "tsm": Learner("tsm", "segments(4)", 4000, 2e-3, values={**_RESNET, "fold": 4}, side=64),
     "slowfast": Learner("slowfast", "arange(16, 1)", 4000, 2e-3, values={"width": 16}, side=32),
     "r3d": Learner("r3d_18_tv", "segments(8)", 3000, 2e-3, values=_RESNET, side=32),
-    # full layers over the map, not its mean: what a frame shows where must reach the recurrent layer
+    # full layers over a map of 2 x 2, not a mean: what a frame shows where must reach the recurrent layer
     "lrcn": Learner(
         "lrcn_caffe",
-        "segments(6)",
+        "segments(5)",
         3000,
-        values={"widths": [32, 64, 64, 64, 64], "fc6": 256, "hidden": 128, "size": [80, 80], "dropout": [0.1, 0.1]},
-        side=80,
+        values={"widths": [24, 48, 64, 64, 64], "fc6": 256, "hidden": 128, "size": [96, 96], "dropout": [0.0, 0.0]},
+        side=96,
     ),
     "lrcn_flow": Learner("lrcn", "segments(8)", 2000, 2e-3, values={"width": 16, "hidden": 128}, flow=True),
     "two_stream_temporal": Learner(
