@@ -101,7 +101,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "segnet_semseg": {"steps": 1400, "train_values": {"validate_every": 1400}},
     "segnet_basic": {"steps": 1700, "train_values": {"validate_every": 1700}},
     "bayesian_segnet": {"steps": 1400, "train_values": {"validate_every": 1400}},
-    "deconvnet": {"steps": 900, "train_values": {"validate_every": 900}},
+    "deconvnet": {"steps": 1300, "train_values": {"validate_every": 1300}},
     "deconvnet_ensemble": {"steps": 340, "train_values": {"validate_every": 340}},
 }
 """Options of single systems that differ, each with its reason."""
