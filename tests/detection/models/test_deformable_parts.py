@@ -197,7 +197,7 @@ def test_each_stage_adds_to_the_one_before(learned: Any) -> None:
         assert float(state["costs"][..., 0::2].min()) >= 0.01 - 1e-6
     assert not torch.equal(first["parts"], parts["parts"])
     x, k = read_windows(folder / "latent-1.npz")
-    assert 0 < len(x) <= 40 and set(k) == {0}
+    assert 0 < len(x) <= 80 and set(k) == {0}
 
 
 def test_a_resume_needs_the_weights_and_the_files(faces: DataSet, learned: Any, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_true_objects_are_seen_where_they_are(faces: DataSet, learned: Any) -> N
         levels = [(level, [net.respond(level, 0)]) for level in net.levels(image)]
         right, none = how.seen(net, levels, 0, objects), how.seen(net, levels, 0, np.array([[0.0, 0, 4, 4]]))
         wrong = how.fooled(net, levels, 0, objects)
-    assert len(right) == 1 and none == [] and len(wrong) <= 5
+    assert len(right) == 1 and none == [] and len(wrong) <= 10
     vector = numbers(net, 0)
     assert float(right[0] @ vector) > max((float(x @ vector) for x in wrong), default=-1)
 

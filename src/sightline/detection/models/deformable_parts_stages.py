@@ -43,15 +43,15 @@ def stages(
     preprocess: Preprocess,
     seed: int,
     negatives: int = 10,
-    rounds: int = 4,
-    hard: int = 20,
+    rounds: int = 6,
+    hard: int = 10,
     overlap: float = 0.6,
     c: float = 0.02,
 ) -> tuple[Stage, ...]:
     """`roots`, `parts`, and `latent` as often as `rounds` says.
 
-    negatives: random windows a picture for the roots. hard: of the worst places a picture, component and class in a
-    round. overlap: the least IoU of a true box and the root that stands for it. c: what a wrong place costs.
+    negatives: random windows a picture for the roots. hard: worst places, and others in doubt, of a picture and class
+    in a round. overlap: the least IoU of a true box and the root that stands for it. c: what a wrong place costs.
     """
     if min(negatives, hard) < 1 or rounds < 0 or not c > 0 or not 0 < overlap < 1:
         raise UsageError(
@@ -195,7 +195,7 @@ class Learned:
         return [x for _, x in best if x is not None]
 
     def fooled(self, net: DeformableParts, levels: Levels, k: int, objects: NDArray) -> list[NDArray]:
-        """The features of the worst places without an object, none twice."""
+        """The features of places without an object, none twice: the worst, and as many from all the others in doubt."""
         boxes, margins, places = [np.zeros((0, 4))], [np.zeros(0)], []
         for n, (level, responses) in enumerate(levels):
             for m, found in enumerate(responses):
@@ -210,7 +210,9 @@ class Learned:
                 listed = zip(twin[rows, columns].tolist(), rows.tolist(), columns.tolist())
                 places += [(n, m, place) for place, good in zip(listed, free) if good]
         scores = torch.from_numpy(np.concatenate(margins)).float()
-        kept = nms(torch.from_numpy(np.concatenate(boxes)).float(), scores, 0.5)[: self.hard].tolist()
+        kept = nms(torch.from_numpy(np.concatenate(boxes)).float(), scores, 0.5).tolist()
+        rest = kept[self.hard :]
+        kept = kept[: self.hard] + rest[:: max(1, len(rest) // self.hard)][: self.hard]
         return [features(net, levels[n][0], levels[n][1][m], k, m, place) for n, m, place in (places[i] for i in kept)]
 
     def learn(self, net: DeformableParts, k: int, x: NDArray, y: NDArray) -> None:
