@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import sightline as sl
+from sightline.action.catalog import MODELS
 from sightline.contracts import Preprocess
 from sightline.verbs.export import export
 from sightline.weights.card import Card
@@ -19,19 +20,20 @@ CASES = {
         "arange(4, 1)",
         {"batch"},
     ),
+    "two_stream": ({"width": 8, "fields": 3}, "arange(3, 1)", {"batch", "height", "width"}),  # frames and flow in one
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_open_axes(name: str, tmp_path: Path) -> None:
     values, rule, least = CASES[name]
-    side = values.get("size", [64, 64])
+    side, channels = values.get("size", [64, 64]), MODELS[name].preprocess.channels
     net = sl.create(name, num_classes=3, **values).eval()
     card = Card(
         model=name,
         task="action",
         classes=("a", "b", "c"),
-        preprocess=Preprocess(resize=f"exact({side[0]}, {side[1]})", clip=rule),
+        preprocess=Preprocess(resize=f"exact({side[0]}, {side[1]})", clip=rule, channels=channels),
         arguments={"num_classes": 3, **values},
     )
     found = export((net, card), tmp_path / "net.pt2")
