@@ -161,6 +161,7 @@ def carry_out(
         journal = Journal(folder / "metrics.jsonl", show, main=True, after=done if resume else None)
         begun = time.monotonic() - seconds
         write_cards(folder, setup, entry, {})
+        (folder / "stages").mkdir(exist_ok=True)
         device = choose_device(setup.training["device"])
         for number, stage in list(enumerate(stages, 1))[done:]:
             net = lay_out(net.to(device)).eval()  # as it would be behind a resume

@@ -156,7 +156,9 @@ class Learned:
         wrong: list[list[NDArray]] = [[] for _ in range(net.num_classes)]
         for i, (image, objects, labels, ignore) in enumerate(self.pictures()):
             tools.progress(i, len(self.samples), {"negatives": sum(map(len, wrong)), "objects": sum(map(len, right))})
-            levels = [(level, [net.respond(level, m) for m in range(len(net.windows))]) for level in net.levels(image)]
+            levels = [
+                (level, [on_cpu(net.respond(level, m)) for m in range(len(net.windows))]) for level in net.levels(image)
+            ]
             for k in range(net.num_classes):
                 mine = (labels == k) & ~ignore
                 right[k] += self.seen(net, levels, k, objects[mine])
@@ -232,6 +234,11 @@ class Learned:
 
 
 Levels = Sequence[tuple[Level, list[Response | None]]]
+
+
+def on_cpu(found: Response | None) -> Response | None:
+    """A response where numpy can read it."""
+    return None if found is None else Response(found.margins.cpu(), found.y.cpu(), found.x.cpu())
 
 
 def component(windows: Sequence[tuple[int, int]], box: NDArray) -> int:

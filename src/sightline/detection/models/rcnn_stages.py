@@ -124,8 +124,9 @@ class Learned:
         found: dict[str, NDArray] = {}
         for i, record in enumerate(self.samples.records):
             image = picture(self.samples, i)
-            given = net.propose(image[None], torch.tensor([image.shape[1:]]))
-            found[record.key] = given.boxes[0][given.valid[0]].numpy()
+            device = net.scale.device
+            given = net.propose(image[None].to(device), torch.tensor([image.shape[1:]], device=device))
+            found[record.key] = given.boxes[0][given.valid[0]].cpu().numpy()
             tools.progress(i + 1, len(self.samples), {"boxes": sum(map(len, found.values())) / (i + 1)})
         write_proposals(tools.folder / "proposals.npz", found)
 
