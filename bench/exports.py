@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.files import write_text
@@ -31,6 +32,29 @@ from sightline.verbs.models import builder_of, catalogue, create, defaults_of
 from sightline.weights.card import Card
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "exports.json"
+
+
+@torch.no_grad()
+def level(net: nn.Module, images: Tensor) -> None:
+    """Scale each convolution so that what it answers varies by 1, as layer-sequential unit variance does (2016).
+
+    In narrow networks with their first weights signals fade: all scores are one number but for roundings, and a file
+    that ranks them by other roundings would seem wrong.
+    """
+    seen: set[nn.Module] = set()
+
+    def scale(layer: nn.Module, given: Any, out: Tensor) -> Tensor | None:
+        if layer in seen or not float(out.std()) > 1e-12:
+            return None
+        seen.add(layer)
+        bias = 0 if layer.bias is None else layer.bias[:, None, None]  # pyright: ignore
+        layer.weight /= (out - bias).std()  # pyright: ignore[reportAttributeAccessIssue]
+        return (out - bias) / (out - bias).std() + bias
+
+    hooks = [layer.register_forward_hook(scale) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    net(images)
+    for hook in hooks:
+        hook.remove()
 
 
 def measure(name: str, *, full: bool) -> dict[str, Any]:
@@ -42,16 +66,12 @@ def measure(name: str, *, full: bool) -> dict[str, Any]:
     for tensor in net.state_dict().values():  # scores that begin at zero would agree with any file
         if tensor.is_floating_point() and not tensor.any():
             tensor.normal_(0, 0.1)
-    for key, tensor in net.state_dict().items():  # scores as far apart as a trained head's, not a rounding
-        if (
-            entry.task in ("detection", "instance")
-            and tensor.ndim > 1
-            and key.startswith(tuple(getattr(net, "HEAD", ())))
-        ):
-            tensor.mul_(10)
     values = {**defaults_of(builder_of(entry)), **({} if full else entry.tiny)}
     preprocess = replace(entry.preprocess, channels=values.get("in_channels", entry.preprocess.channels))
     card = Card(model=name, task=entry.task, preprocess=preprocess)
+    if entry.task in ("detection", "instance"):
+        side = max(preprocess.multiple, 96) if not preprocess.resize.startswith("exact") else values.get("size", 96)
+        level(net, torch.rand(2, preprocess.channels, side, side))
     with tempfile.TemporaryDirectory() as folder:
         made = program_of(net, card)
         objects = getattr(net(made.examples[0]), "found", None)
@@ -79,7 +99,11 @@ def main() -> int:
     parser.add_argument("--task", default="", help="of one room, such as segmentation")
     parser.add_argument("--missing", action="store_true", help="only entries without a row yet")
     options = parser.parse_args()
-    names = [name for name, entry in catalogue().items() if options.only in name and options.task in entry.task]
+    names = [
+        name
+        for name, entry in catalogue().items()
+        if options.only in name and options.task in entry.task and "outside_graph" not in entry.traits
+    ]
     if not names:
         parser.error(f"no entry's name holds '{options.only}'")
     rows = {row["system"]: row for row in (json.loads(OUT.read_text()) if OUT.exists() else [])}
