@@ -167,6 +167,8 @@ def test_a_cpu_gets_a_narrower_network_and_a_gpu_the_published_one() -> None:
     assert _chosen(_stats(), CPU)["model.width"].value == 16
     assert "model.width" not in _chosen(_stats(), CUDA)
     assert "model.width" not in _chosen(_stats(), CPU, {"backbone": "resnet18"})
+    assert _chosen(_stats(), CPU, {"width": 1.0})["model.width"].value == 0.25  # a factor, not a number of channels
+    assert _chosen(_stats(), CPU, {"width": 128})["model.width"].value == 32
     narrow = {k: v for k, v in UNET.items() if k not in ("width", "mean", "std", "in_channels")}
     assert not [k for k in plan(_stats(channels=7), narrow, CPU) if k.startswith("model.")]
 

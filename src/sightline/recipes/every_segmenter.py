@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "deeplabv3": {"backbone": "resnet18", "channels": 64},
     "deeplabv3_torchvision_r50": RESNET,
     "deeplabv3_torchvision_r101": RESNET,
-    "deeplabv3_torchvision_mobilenet_v3_large": {},
+    "deeplabv3_torchvision_mobilenet_v3_large": {"width": 0.5},
     "deeplabv3plus": {"backbone": "resnet18", "channels": 64},
     "deeplabv3plus_google_xception65": {"widths": [16, 24, 32, 64, 96, 128, 160, 192], "middle": 4, "channels": 64},
     "deeplabv3plus_vainf_r50": RESNET,

@@ -25,7 +25,8 @@ RECIPE = Recipe(
         "lr": 2e-3,
         "loss": "ce+dice",
         "augment": "light",
-        "augment_values": {"turn": True, "flip_vertical": True, "colour": 0.1, "elastic": 3.0},
+        # one microscope, one scale: bent, turned and shaded as in the paper, not enlarged
+        "augment_values": {"scale": [1.0, 1.0], "turn": True, "flip_vertical": True, "colour": 0.1, "elastic": 3.0},
         "model_values": {"width": 16},
     },
     judge={"tile": 256, "overlap": 0.5, "flips": "hv", "metrics": "v_rand,v_info"},

@@ -133,7 +133,9 @@ def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: st
     if "in_channels" in values and channels not in (1, 3):
         chosen["model.in_channels"] = Choice(channels, f"the pictures have {channels} channels")
     if small and "width" in values and values.get("backbone") is None:
-        chosen["model.width"] = Choice(16, "a quarter of the published width: minutes on a CPU instead of hours")
+        published = values["width"]  # channels, or (MobileNet) a factor on all channels
+        width = published / 4 if isinstance(published, float) else min(published, max(16, published // 4))
+        chosen["model.width"] = Choice(width, f"in place of {published}: minutes on a CPU instead of hours")
     trained = values.get("weights") is not None or values.get("backbone_weights") is not None
     if "mean" in values and not trained:  # trained weights want the mean they were trained with
         mean, std, reason = _mean_and_spread(stats, intensity)
