@@ -137,10 +137,11 @@ class Kept:
         picture = self._converted(frame)
         if not self._found:
             self.frames = np.empty((self._count, *picture.shape), np.uint8)
-        if picture.shape != self.frames.shape[1:]:
+        before = self.frames.shape[1:]
+        if picture.shape != before:
+            now, then = (" x ".join(map(str, shape[:2])) for shape in (picture.shape, before))
             raise SightlineError(
-                f"{self.path}: frame {index} is {picture.shape[0]} x {picture.shape[1]}, frames before it were "
-                f"{self.frames.shape[1]} x {self.frames.shape[2]}; name a size for all of them"
+                f"{self.path}: frame {index} is {now}, frames before it were {then}; name a size for all of them"
             )
         for place in self._places[index]:
             self.frames[place] = picture
