@@ -132,8 +132,8 @@ def _network(stats: Stats, values: Mapping[str, Any], small: bool, intensity: st
     channels = _channels(stats)
     if "in_channels" in values and channels not in (1, 3):
         chosen["model.in_channels"] = Choice(channels, f"the pictures have {channels} channels")
-    if small and "width" in values and values.get("backbone") is None:
-        published = values["width"]  # channels, or (MobileNet) a factor on all channels
+    published = values.get("width")  # channels, or (MobileNet) a factor on all channels; whatever the user wrote
+    if small and isinstance(published, (int, float)) and values.get("backbone") is None:
         width = published / 4 if isinstance(published, float) else min(published, max(16, published // 4))
         chosen["model.width"] = Choice(width, f"in place of {published}: minutes on a CPU instead of hours")
     trained = values.get("weights") is not None or values.get("backbone_weights") is not None

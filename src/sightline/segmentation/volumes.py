@@ -353,7 +353,7 @@ def _network(
     channels = max(stats.channels, key=lambda n: stats.channels[n])
     if "in_channels" in values:
         chosen["model.in_channels"] = Choice(channels, f"the volumes have {channels} channel{'s' * (channels > 1)}")
-    if small and "width" in values:
+    if small and isinstance(values.get("width"), int):
         width = max(values["width"] // 4, 4)
         chosen["model.width"] = Choice(width, "a quarter of the published width: minutes on a CPU instead of hours")
     if small and "features" in values:
