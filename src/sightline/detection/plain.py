@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,8 +12,50 @@ from torch import Tensor
 
 from sightline.detection.contract import PADDING, Found, Target
 from sightline.errors import UsageError
-from sightline.ops.boxes import sized
+from sightline.ops.boxes import iou, sized
 from sightline.ops.nms import nms
+from sightline.ops.tree import register_dataclass
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Windows:
+    """What a system that slides windows sees. found: the objects.
+
+    margins: `(N, K)` of all windows of all pictures, with targets. signs: `(N, K)`, 1 where a window shows an object of
+    the class, -1 where it shows none, 0 where it is neither.
+    """
+
+    found: Found | None = None
+    margins: Tensor | None = None
+    signs: Tensor | None = None
+
+
+def signs_of(boxes: Tensor, targets: Target, i: int, classes: int, *, right: float, wrong: float) -> Tensor:
+    """What windows `(N, 4)` of picture `i` are for each class: `(N, classes)` of 1, 0, -1.
+
+    right: the IoU with an object from which a window shows it; wrong: below which it shows none.
+    """
+    objects, labels, ignored = (t.cpu() for t in plain_objects(targets, i))
+    if not len(objects):
+        return torch.full((len(boxes), classes), -1)
+    shared = iou(boxes, objects)
+    of_class = (labels[:, None] == torch.arange(classes)) & ~ignored[:, None]
+    best = (shared[:, :, None] * of_class).amax(1)
+    doubtful = (shared * ignored).amax(1)[:, None] >= wrong
+    return (best >= right).long() - ((best < wrong) & ~doubtful).long()
+
+
+def hinges(out: Windows) -> dict[str, Tensor]:
+    """`right` and `wrong`: the mean squared hinge of windows with and without an object."""
+    if out.margins is None or out.signs is None:
+        raise ValueError("losses need an output of forward(images, targets=...)")
+    found = {}
+    for name, sign in (("right", 1), ("wrong", -1)):
+        here = out.signs == sign
+        gap = (1 - sign * out.margins).clamp(min=0) ** 2
+        found[name] = (gap * here).sum() / here.sum().clamp(min=1)
+    return found
 
 
 def refuse_graphs(name: str) -> None:

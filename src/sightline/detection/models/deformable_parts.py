@@ -32,33 +32,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline.detection.answer import Detections
-from sightline.detection.contract import Found, Target, decode, whole
+from sightline.detection.contract import Target, decode, whole
 from sightline.detection.models.hog_svm import resized
-from sightline.detection.plain import as_bytes, best_of, plain_objects, refuse_graphs
+from sightline.detection.plain import Windows, as_bytes, best_of, hinges, refuse_graphs, signs_of
 from sightline.errors import UsageError
-from sightline.ops.boxes import clip_boxes, iou
+from sightline.ops.boxes import clip_boxes
 from sightline.ops.distance_transform import best_nearby
 from sightline.ops.hog import CELL, MIRRORED, PARTS_NUMBERS, hog_32
-from sightline.ops.tree import register_dataclass
 
 RIGHT, WRONG = 0.6, 0.3
 """IoU from which a place shows an object in `losses`, and below which it shows none."""
 
 # Parts -----------------------------------------------------------------------------------------------------------
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class Placed:
-    """What the network sees. found: the objects.
-
-    margins: `(N, K)` of all places of all components in all pictures, with targets. signs: `(N, K)`: 1 where a place
-    shows an object of the class, -1 where it shows none, 0 where it is neither.
-    """
-
-    found: Found | None = None
-    margins: Tensor | None = None
-    signs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +137,7 @@ class DeformableParts(nn.Module):
 
     anchors: Tensor
 
-    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Placed:
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Windows:
         """See: `(B, C, H, W)` pictures in [0, 1], of any size."""
         refuse_graphs("deformable_parts")
         limits = whole(images, sizes)
@@ -160,12 +145,17 @@ class DeformableParts(nn.Module):
         margins = signs = found = None
         if targets is not None:
             margins = torch.cat([m for _, m in seen])
-            signs = torch.cat([self._signs(boxes, targets, i) for i, (boxes, _) in enumerate(seen)]).to(margins.device)
+            signs = torch.cat(
+                [
+                    signs_of(boxes, targets, i, self.num_classes, right=RIGHT, wrong=WRONG)
+                    for i, (boxes, _) in enumerate(seen)
+                ]
+            ).to(margins.device)
         if targets is None or not self.training:
             clipped = [clip_boxes(boxes.to(images.device), limits[i]) for i, (boxes, _) in enumerate(seen)]
             scores = [m.sigmoid() for _, m in seen]
             found = best_of(clipped, scores, least=self.score, overlap=self.overlap, most=self.most)
-        return Placed(found, margins, signs)
+        return Windows(found, margins, signs)
 
     def everywhere(self, picture: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Every place of every component at every scale: boxes `(N, 4)`, margins `(N, K)`."""
@@ -230,29 +220,11 @@ class DeformableParts(nn.Module):
         other = costs * costs.new_tensor([1.0, -1.0, 1.0, 1.0])
         return torch.stack([costs, other], 1), torch.stack([anchors, turned], 1)
 
-    def _signs(self, boxes: Tensor, targets: Target, i: int) -> Tensor:
-        """What each place is for each class: `(N, K)` of 1, 0, -1."""
-        objects, labels, ignored = (t.cpu() for t in plain_objects(targets, i))
-        if not len(objects):
-            return torch.full((len(boxes), self.num_classes), -1)
-        shared = iou(boxes, objects)
-        of_class = (labels[:, None] == torch.arange(self.num_classes)) & ~ignored[:, None]
-        best = (shared[:, :, None] * of_class).amax(1)
-        doubtful = (shared * ignored).amax(1)[:, None] >= WRONG
-        return (best >= RIGHT).long() - ((best < WRONG) & ~doubtful).long()
-
-    def losses(self, out: Placed, targets: Target) -> dict[str, Tensor]:
+    def losses(self, out: Windows, targets: Target) -> dict[str, Tensor]:
         """Learn: `right` and `wrong`, the mean squared hinge of places with and without an object."""
-        if out.margins is None or out.signs is None:
-            raise ValueError("losses need an output of forward(images, targets=...)")
-        found = {}
-        for name, sign in (("right", 1), ("wrong", -1)):
-            here = out.signs == sign
-            gap = (1 - sign * out.margins).clamp(min=0) ** 2
-            found[name] = (gap * here).sum() / here.sum().clamp(min=1)
-        return found
+        return hinges(out)
 
-    def decode(self, out: Placed, *, score: float | None = None, classes: Sequence[str] = ()) -> list[Detections]:
+    def decode(self, out: Windows, *, score: float | None = None, classes: Sequence[str] = ()) -> list[Detections]:
         """Say: the objects of each picture."""
         return decode(out, score=score, classes=classes)
 

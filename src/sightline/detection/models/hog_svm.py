@@ -34,36 +34,21 @@ from torch import Tensor, nn
 from sightline.contracts import Preprocess, Stage, Tools
 from sightline.datasets.records import DataSet
 from sightline.detection.answer import Detections
-from sightline.detection.contract import Found, Target, decode, whole
-from sightline.detection.plain import as_bytes, best_of, plain_objects, refuse_graphs, touches
+from sightline.detection.contract import Target, decode, whole
+from sightline.detection.plain import Windows, as_bytes, best_of, hinges, refuse_graphs, signs_of, touches
 from sightline.detection.targets import Samples
 from sightline.errors import SightlineError, UsageError
 from sightline.files import replacing
 from sightline.media.prepare import resize_pixels
-from sightline.ops.boxes import clip_boxes, iou
+from sightline.ops.boxes import clip_boxes
 from sightline.ops.hog import CELL, descriptor, hog_blocks
 from sightline.ops.linear_svm import machine
-from sightline.ops.tree import register_dataclass
 
 Picture = NDArray[np.uint8]
 RIGHT, WRONG = 0.5, 0.3
 """IoU from which a window shows an object, and below which it shows none."""
 
 # Parts -----------------------------------------------------------------------------------------------------------
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class Slid:
-    """What the sliding window sees. found: the objects.
-
-    margins: `(N, K)` of all windows of all pictures, with targets. signs: `(N, K)`, 1 where a window shows an object of
-    the class, -1 where it shows none, 0 where it is neither.
-    """
-
-    found: Found | None = None
-    margins: Tensor | None = None
-    signs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +145,7 @@ class HogSVM(nn.Module):
         nn.init.zeros_(self.machine.weight)
         nn.init.zeros_(self.machine.bias)
 
-    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Slid:
+    def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Windows:
         """See: `(B, C, H, W)` pictures in [0, 1], of any size."""
         refuse_graphs("hog_svm")
         limits = whole(images, sizes)
@@ -169,12 +154,17 @@ class HogSVM(nn.Module):
         margins = signs = found = None
         if targets is not None:
             margins = torch.cat([m for _, m in slid])
-            signs = torch.cat([self._signs(boxes, targets, i) for i, (boxes, _) in enumerate(slid)]).to(margins.device)
+            signs = torch.cat(
+                [
+                    signs_of(boxes, targets, i, self.num_classes, right=RIGHT, wrong=WRONG)
+                    for i, (boxes, _) in enumerate(slid)
+                ]
+            ).to(margins.device)
         if targets is None or not self.training:
             clipped = [clip_boxes(boxes.to(images.device), limits[i]) for i, (boxes, _) in enumerate(slid)]
             scores = [m.sigmoid() for _, m in slid]
             found = best_of(clipped, scores, least=self.score, overlap=self.overlap, most=self.most)
-        return Slid(found, margins, signs)
+        return Windows(found, margins, signs)
 
     def slide(self, picture: Picture) -> tuple[Tensor, Tensor]:
         """Every window of a picture `(H, W, C)`, 8 pixels apart at each scale: boxes `(N, 4)`, margins `(N, K)`."""
@@ -193,31 +183,11 @@ class HogSVM(nn.Module):
         maps = torch.from_numpy(blocks).to(kernel.device).permute(2, 0, 1)[None]
         return F.conv2d(maps, kernel, self.machine.bias)[0]
 
-    def _signs(self, boxes: Tensor, targets: Target, i: int) -> Tensor:
-        """What each window is for each class: `(N, K)` of 1, 0, -1."""
-        objects, labels, ignored = plain_objects(targets, i)
-        shared = iou(boxes, objects.cpu())
-        of_class = labels.cpu()[:, None] == torch.arange(self.num_classes)
-        best = torch.zeros(len(boxes), self.num_classes)
-        if len(objects):
-            best = (shared[:, :, None] * (of_class & ~ignored.cpu()[:, None])).amax(1)
-            doubtful = (shared * ignored.cpu()).amax(1)[:, None] >= WRONG
-        else:
-            doubtful = torch.zeros(len(boxes), 1, dtype=torch.bool)
-        return (best >= RIGHT).long() - ((best < WRONG) & ~doubtful).long()
-
-    def losses(self, out: Slid, targets: Target) -> dict[str, Tensor]:
+    def losses(self, out: Windows, targets: Target) -> dict[str, Tensor]:
         """Learn: `right` and `wrong`, the mean squared hinge of windows with and without an object."""
-        if out.margins is None or out.signs is None:
-            raise ValueError("losses need an output of forward(images, targets=...)")
-        found = {}
-        for name, sign in (("right", 1), ("wrong", -1)):
-            here = out.signs == sign
-            gap = (1 - sign * out.margins).clamp(min=0) ** 2
-            found[name] = (gap * here).sum() / here.sum().clamp(min=1)
-        return found
+        return hinges(out)
 
-    def decode(self, out: Slid, *, score: float | None = None, classes: Sequence[str] = ()) -> list[Detections]:
+    def decode(self, out: Windows, *, score: float | None = None, classes: Sequence[str] = ()) -> list[Detections]:
         """Say: the objects of each picture."""
         return decode(out, score=score, classes=classes)
 
