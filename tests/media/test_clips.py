@@ -70,6 +70,29 @@ def test_frame_i_is_the_ith(name: str, tmp_path: Path) -> None:
     assert small.shape == (2, 24, 48, 3) and [number_of(image) for image in small] == [5, 130]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_torchcodec_gives_the_same_frames(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders = pytest.importorskip("torchcodec.decoders", reason="torchcodec is not installed")
+    path = write(tmp_path / name, 60, *FILES[name][:1], options=FILES[name][1])
+    try:
+        decoders.VideoDecoder(str(path))
+    except RuntimeError as error:
+        pytest.skip(f"torchcodec finds no FFmpeg of the system: {str(error)[:40]}")
+    wanted = [50, 3, 3, 59, 0]
+    ours = read_frames(path, wanted)
+    theirs = read_frames(path, wanted, backend="torchcodec")
+    assert np.array_equal(ours, theirs)
+    monkeypatch.setenv("SIGHTLINE_VIDEO", "torchcodec")
+    small = read_frames(path, wanted, size=(24, 48))
+    assert [number_of(image) for image in small] == wanted
+
+
+def test_a_backend_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", 3, "libx264")
+    with pytest.raises(UsageError, match="'decord' decodes no video here; choose pyav or torchcodec"):
+        read_frames(path, [0], backend="decord")
+
+
 def test_variable_rate_keeps_order_and_times(tmp_path: Path) -> None:
     times = [k if k < 30 else 30 + (k - 30) * 3 for k in range(60)]
     path = write(tmp_path / "v.mp4", 60, "libx264", options={"bf": "2"}, times=times)

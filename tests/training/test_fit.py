@@ -15,6 +15,7 @@ from toy_task import Bomb, Deadly, Net, Out, Stripes, collate, fresh, score
 
 from sightline.errors import SightlineError, UsageError
 from sightline.training.checkpoint import Checkpoints
+from sightline.training.device import numerics
 from sightline.training.fit import History, fit, smaller_batch
 from sightline.training.log import read_metrics
 from sightline.training.plan import Plan
@@ -93,6 +94,16 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path):
     torch.manual_seed(5)
     train(tmp_path, net=net)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_numbers_too_small_to_matter_are_0_while_a_cpu_trains():
+    def half_of_the_smallest() -> float:
+        return float(torch.tensor(torch.finfo(torch.float32).tiny) * 0.5)
+
+    assert half_of_the_smallest() > 0
+    with numerics(Plan(steps=1), torch.device("cpu")):
+        assert half_of_the_smallest() == 0
+    assert half_of_the_smallest() > 0
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):

@@ -5,11 +5,16 @@ can begin. Then only what is asked for is decoded (from the key frame before it,
 kept is converted, at the size that is wanted. After a jump the first frame that comes out is checked against the list;
 files whose packets do not tell (old AVI) are decoded from the start and counted.
 
+PyAV decodes, which brings its FFmpeg along. With torchcodec and a system's FFmpeg, `backend="torchcodec"` or the
+environment's `SIGHTLINE_VIDEO=torchcodec` (training, workers and all) decodes with those: the same frames, held against
+the same list; where the two disagree over a file, PyAV decodes it.
+
 A folder of numbered pictures is a video too: see `sightline.media.frame_folders`.
 """
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +26,12 @@ import numpy as np
 from sightline.errors import SightlineError, UsageError
 from sightline.media.door import MAX_PIXELS, check_pixels, kind_of, reading, reason
 from sightline.media.frame_folders import FPS, frame_files, frame_size, read_folder
-from sightline.media.video import open_container, read_video, threads
+from sightline.media.video import LARGE, open_container, read_video, threads
 
 MAX_FRAMES = 10_000_000
 FAR = 24
 """Frames that a jump to a key frame must save to be worth it."""
+BACKENDS = ("pyav", "torchcodec")
 
 
 @dataclass(frozen=True)
@@ -89,13 +95,18 @@ def read_frames(
     size: tuple[int, int] | None = None,
     info: VideoInfo | None = None,
     max_pixels: int = MAX_PIXELS,
+    backend: str | None = None,
 ) -> np.ndarray:
     """The frames `indices` (any order, repeated at will) of a video: uint8 RGB `(N, H, W, 3)`; of flow x and y.
 
     size: height and width of every frame; None: the video's own. info: from `video_info`, when it is at hand.
+    backend: one of `BACKENDS`; None: what the environment's `SIGHTLINE_VIDEO` says, or PyAV.
     Raises `UsageError` for a frame the video does not have, `SightlineError` for one that cannot be decoded.
     """
     path = Path(path)
+    backend = backend or os.environ.get("SIGHTLINE_VIDEO") or "pyav"
+    if backend not in BACKENDS:
+        raise UsageError(f"'{backend}' decodes no video here; choose {' or '.join(BACKENDS)}")
     info = info or video_info(path, max_pixels=max_pixels)
     wanted = sorted({int(i) for i in indices})
     if not wanted:
@@ -109,6 +120,8 @@ def read_frames(
         kept = {k: _fitted(picture, size) for k, picture in pictures.items()}
         return np.stack([kept[places[int(i)]] for i in indices])
     kept = Kept(path, indices, size)
+    if backend == "torchcodec" and info.stamps and _by_torchcodec(info, wanted, kept):
+        return kept.frames
     if not info.stamps or not _jumped(info, wanted, kept):
         kept = Kept(path, indices, size)
         _sequential(info, wanted, kept, max_pixels)
@@ -154,12 +167,14 @@ class Kept:
     def _converted(self, frame: Any) -> np.ndarray:
         """A decoded frame as RGB, turned as it is shown, resized by FFmpeg's bilinear filter."""
         turns = round(frame.rotation / 90) % 4
+        few = 1 if frame.height * frame.width < LARGE else 0  # threads: 0 are all
         if self.size is None:
-            image = self._converter.reformat(frame, format="rgb24").to_ndarray()
+            image = self._converter.reformat(frame, format="rgb24", threads=few).to_ndarray()
         else:
             height, width = self.size if turns % 2 == 0 else self.size[::-1]
-            reformat = self._converter.reformat
-            image = reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+            image = self._converter.reformat(
+                frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=few
+            ).to_ndarray()
         return np.rot90(image, turns) if turns else image
 
 
@@ -185,6 +200,7 @@ def _packets(container: Any, stream: Any, path: Path) -> tuple[list[int], list[i
 
 def _turned(container: Any, stream: Any, path: Path) -> bool:
     """Whether the first frame is shown turned by a quarter."""
+    threads(stream)
     for packet in container.demux(stream):
         for frame in packet.decode():
             return round(frame.rotation / 90) % 2 == 1
@@ -224,6 +240,35 @@ def _jumped(info: VideoInfo, wanted: Sequence[int], kept: Kept) -> bool:
                     break
             if len(queue) == before:
                 return False
+    return True
+
+
+def _by_torchcodec(info: VideoInfo, wanted: Sequence[int], kept: Kept) -> bool:
+    """Put the wanted frames as torchcodec finds them; False when it counts or times the file's frames otherwise."""
+    from av import VideoFrame
+
+    try:
+        from torchcodec.decoders import VideoDecoder
+
+        with open_container(info.path) as container:
+            first = container.streams.video[0].index  # torchcodec would take the best
+        decoder = VideoDecoder(str(info.path), stream_index=first, dimension_order="NHWC", seek_mode="exact")
+    except ImportError as error:
+        raise UsageError("torchcodec is not installed: pip install 'sightline[video]', or take pyav") from error
+    except RuntimeError as error:
+        if "libtorchcodec" in str(error):
+            raise UsageError(
+                "torchcodec finds no FFmpeg: install the system's FFmpeg, a version that torchcodec knows, or take pyav"
+            ) from error
+        return False
+    if len(decoder) != info.frames:
+        return False
+    start = decoder.get_frame_at(0).pts_seconds
+    for place in wanted:
+        frame = decoder.get_frame_at(place)
+        if abs(frame.pts_seconds - start - info.times[place]) > 1e-4:
+            return False
+        kept.put(place, VideoFrame.from_ndarray(frame.data.numpy(), format="rgb24"))
     return True
 
 

@@ -64,7 +64,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def numerics(plan: Plan, device: torch.device) -> Iterator[None]:
-    """Inside the block tf32, determinism and the random generators are the run's; afterwards the caller's again."""
+    """Inside the block tf32, determinism and the random generators are the run's; afterwards the caller's again.
+
+    On CPUs numbers below 1.2e-38 are taken as 0: the moments of a weight that no longer learns decay to there, and a
+    processor computes with such numbers many times slower than with others.
+    """
+    small = torch.tensor(torch.finfo(torch.float32).tiny)
+    flushed = float(small * 0.5) == 0
     tf32 = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
     deterministic = (
         torch.are_deterministic_algorithms_enabled(),
@@ -76,10 +82,12 @@ def numerics(plan: Plan, device: torch.device) -> Iterator[None]:
         if plan.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
             torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_flush_denormal(device.type == "cpu" or flushed)
     try:
         with torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else []):
             yield
     finally:
+        torch.set_flush_denormal(flushed)
         torch.set_float32_matmul_precision(tf32[0])
         torch.backends.cudnn.allow_tf32 = tf32[1]
         torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
