@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -143,3 +146,32 @@ def test_frames_that_shrink_are_refused_unless_a_size_is_named():
     kept.put(9, frames[1])
     assert kept.frames.shape == (3, 8, 8, 3)
     assert (kept.frames == 90).all()
+
+
+def _first_and_last(path: Path) -> list[int]:
+    return [number_of(image) for image in read_frames(path, [0, 79])]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_other_processes_read_what_this_one_has_read(method: str, tmp_path: Path) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system does not start processes by {method}")
+    path = write(tmp_path / "a.mp4", 80, "libx264", options={"bf": "2"})
+    assert _first_and_last(path) == [0, 79]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        assert list(pool.map(_first_and_last, [path] * 4)) == [[0, 79]] * 4
+
+
+@pytest.mark.slow
+def test_ten_thousand_opens_take_no_more_memory(tmp_path: Path) -> None:
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        pytest.skip("this system has no /proc to read the memory of a process from")
+    path = write(tmp_path / "a.mp4", 8, "libx264")
+    held = []
+    for k in range(10_000):
+        assert len(read_frames(path, [k % 8])) == 1
+        if k in (999, 9_999):
+            held.append(int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
+    assert held[1] - held[0] < 5
+    assert len(list(Path("/proc/self/fd").iterdir())) < 100

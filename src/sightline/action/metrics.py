@@ -1,4 +1,10 @@
-"""Scores of videos with several classes (YouTube-8M), beside those of one class.
+"""Scores of videos: what single clips of them say, and of videos with several classes (YouTube-8M).
+
+Of videos of one class, those of `classification.metrics` and, when several clips of each were looked at,
+
+- `clip_accuracy` (Clip Hit@1): clips whose own most probable class is the right one.
+
+Of videos of several classes:
 
 - `accuracy` (Hit@1): videos whose most probable class is one of theirs.
 - `gap20`: global average precision: the 20 most probable classes of every video in one list, best first; the sum over
@@ -20,6 +26,22 @@ from sightline.classification.answer import named
 from sightline.classification.metrics import LabelMetric, LabelReport, average_precision
 
 TOP = 20
+
+
+@dataclass(frozen=True)
+class ClipReport(LabelReport):
+    """Scores of one evaluation of videos of one class. hits, clips: of single clips the right ones, and all."""
+
+    hits: int = 0
+    clips: int = 0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All scores of the module's list."""
+        found = super().metrics
+        if self.clips > len(self.labels):
+            found["clip_accuracy"] = self.hits / self.clips
+        return found
 
 
 @dataclass(frozen=True)
@@ -68,11 +90,17 @@ class SeveralReport:
 
 
 class ClipMetric(LabelMetric):
-    """A `LabelMetric` that also counts samples with several classes; the first sample says which it is."""
+    """A `LabelMetric` that also counts clips and samples with several classes; the first sample says which it is."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)
         self._several: list[tuple[Tensor, tuple[int, ...]]] = []
+        self._hits, self._clips = 0, 0
+
+    def update_clips(self, clips: Sequence[Tensor], label: int) -> None:
+        """Count the clips of one video, each `(K,)` probabilities; the video itself is counted by `update`."""
+        self._hits += sum(int(p.argmax()) == label for p in clips)
+        self._clips += len(clips)
 
     def update_several(self, probabilities: Tensor, labels: Sequence[int], *, key: str) -> None:
         """Count one sample: `(K,)` probabilities, each of its own, and its classes."""
@@ -85,11 +113,12 @@ class ClipMetric(LabelMetric):
         super().merge(other)
         if isinstance(other, ClipMetric):
             self._several += other._several
+            self._hits, self._clips = self._hits + other._hits, self._clips + other._clips
 
-    def compute(self) -> LabelReport | SeveralReport:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def compute(self) -> ClipReport | SeveralReport:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The scores so far."""
         if not self._several:
-            return super().compute()
+            return ClipReport(**vars(super().compute()), hits=self._hits, clips=self._clips)
         truth = torch.zeros(len(self._several), len(self.classes), dtype=torch.bool)
         for row, (_, labels) in zip(truth, self._several):
             row[list(labels)] = True

@@ -49,6 +49,7 @@ def score(
         return found
     assert record.labels is not None
     metric.update(found.probabilities, record.labels, key=record.key)
+    metric.update_clips([moment.probabilities for moment in found.timeline], record.labels)
     return found
 
 

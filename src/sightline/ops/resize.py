@@ -89,7 +89,7 @@ def pad_to_multiple(
     multiples = [multiple] * len(lengths) if isinstance(multiple, int) else list(multiple)
     pads: Pads = ()
     for n, m in zip(reversed(lengths), reversed(multiples), strict=True):
-        pads += (0, (plus - n) % m)
+        pads += (0, m - 1 - (n - plus + m - 1) % m)  # (plus - n) % m, but compilers know no remainder of less than 0
     return pad(x, pads, mode), pads
 
 

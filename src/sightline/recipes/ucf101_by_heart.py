@@ -78,7 +78,7 @@ def recipe(name: str) -> Recipe:
             "resize": f"exact({side[0]}, {side[1]})",
             "size": side,
             "batch": 8,
-            "steps": 300,
+            "steps": 150,
             "lr": 2e-3,
             "augment": "none",
             "model_values": values,
