@@ -115,7 +115,7 @@ MODELS: dict[str, Entry] = {
         tiny={"depths": (1, 1, 1, 1), "width": 8},
     ),
     "i3d_rgb": Entry(
-        _AT + "i3d:i3d_rgb",
+        _AT + "i3d:i3d",
         "action",
         _I3D,
         12_697_264,
@@ -123,11 +123,12 @@ MODELS: dict[str, Entry] = {
         tiny={"width": 0.125},
     ),
     "i3d_flow": Entry(
-        _AT + "i3d:i3d_flow",
+        _AT + "i3d:i3d",
         "action",
         _I3D,
         12_675_312,
         Preprocess(resize="exact(224, 224)", clip="arange(64, 1)+dis", channels=2),
+        values={"in_channels": 2},
         traits=frozenset({"flow"}),
         tiny={"width": 0.125},
     ),
@@ -167,7 +168,7 @@ MODELS: dict[str, Entry] = {
         tiny={"depths": (1, 1, 1, 1), "width": 8, "window": None},
     ),
     "s3d_tv": Entry(
-        _AT + "s3d:s3d_tv",
+        _AT + "s3d:s3d",
         "action",
         _S3D,
         8_320_048,
@@ -175,11 +176,12 @@ MODELS: dict[str, Entry] = {
         tiny={"width": 0.125},
     ),
     "s3d_g": Entry(
-        _AT + "s3d:s3d_g",
+        _AT + "s3d:s3d",
         "action",
         _S3D,
         9_085_744,
         Preprocess(resize="exact(224, 224)", clip="arange(64, 1)"),
+        values={"gate": True},
         tiny={"width": 0.125},
     ),
     "slowfast": Entry(

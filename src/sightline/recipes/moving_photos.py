@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.datasets.moving_photos import write_moving_photos
+from sightline.datasets.records import DataSet
 from sightline.errors import SightlineError, UsageError, did_you_mean
 from sightline.recipes.recipe import Recipe, carry_out
 from sightline.verbs.config import nested_value
@@ -89,8 +90,8 @@ SYSTEMS: dict[str, Learner] = {
 }
 
 
-def recipe_of(name: str) -> Recipe:
-    """The experiment called `name`."""
+def recipe_of(name: str, photos: str = "PHOTOS") -> Recipe:
+    """The experiment called `name` on the clips of `photos`."""
     if name not in SYSTEMS:
         known = ", ".join(SYSTEMS)
         raise UsageError(f"there is no system '{name}' here; choose from {known}.{did_you_mean(name, SYSTEMS)}")
@@ -100,7 +101,9 @@ def recipe_of(name: str) -> Recipe:
         model=one.model,
         score="accuracy",
         expected=0.0,
+        baseline=chance,
         judge={"views": 1},
+        typed=f"moving_photos {photos} {name}",
         options={
             "seed": 0,
             "clip": one.clip,
@@ -115,6 +118,11 @@ def recipe_of(name: str) -> Recipe:
             "train_values": {"validate_every": max(1, one.steps // 4), "clip": 1.0},
         },
     )
+
+
+def chance(data: DataSet) -> tuple[str, float]:
+    """What guessing reaches: no class is more frequent than another."""
+    return "chance", 1 / len(data.classes)
 
 
 def clips(photos: str | Path, *, flow: bool) -> Path:
@@ -134,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if len(words) < 2 or "=" in words[0] or "=" in words[1]:
             raise UsageError("which photographs and system? python -m sightline.recipes.moving_photos PHOTOS SYSTEM")
-        recipe = recipe_of(words[1])
+        recipe = recipe_of(words[1], Path(words[0]).name)
         pairs = [word.partition("=") for word in words[2:]]
         known = [name for name in signature(train).parameters if name not in ("model", "data", "resume", "say", "log")]
         for name, equals, _ in pairs:

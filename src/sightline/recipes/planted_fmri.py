@@ -92,6 +92,7 @@ def recipe_of(name: str) -> Recipe:
         score="accuracy",
         expected=0.9,
         baseline=nearest_mean,
+        typed=f"planted_fmri {name}",
         options={
             "seed": 0,
             "batch": 16,

@@ -34,6 +34,7 @@ class Recipe:
 
     judge: further options of `evaluate`: how pictures are looked at, what is measured besides.
     prepare: makes the folder that is learned from out of the one that was named, where it is not there yet.
+    typed: what is typed after `sightline.recipes.`, where it is not the name and the data.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Recipe:
     baseline: Callable[[DataSet], tuple[str, float]] | None = None
     judge: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Path], Path] | None = None
+    typed: str = ""
 
 
 class Stopped(SightlineError):
@@ -73,7 +75,7 @@ def carry_out(recipe: Recipe, data: str | Path, options: Mapping[str, Any], say:
         "system": recipe.model,
         "what": f"{recipe.score} on {named.name}",
         "value": round(found.metrics[recipe.score], 4),
-        "command": f"python -m sightline.recipes.{recipe.name} {named.name}",
+        "command": f"python -m sightline.recipes.{recipe.typed or f'{recipe.name} {named.name}'}",
         "seed": told.get("seed", 0),
         "data": named.name,
         "split": f"{recipe.split}, {found.images} pictures",

@@ -28,7 +28,15 @@ FOLDER = Path("runs") / "ucf101_by_heart"
 TOLD = FOLDER / "results.json"
 LEFT_OUT = ("fmri_3dcnn", "fmri_3dcnn_strided", "two_stream", "youtube8m_logistic")
 ALEXNETS = {"widths": [16, 24, 32, 32, 32], "hidden": 64, "dropout": 0.1}
+SLOWER = {"two_stream_spatial": 400, "two_stream_temporal": 400, "lrcn_caffe": 300}
+"""Steps of systems without batch norm that need more than the others."""
+FOLLOWING = {"momentum": 0.1}
+"""The published statistics of these batch norms follow so slowly that they need thousands of steps."""
 OTHERS: dict[str, dict[str, Any]] = {
+    "i3d_rgb": FOLLOWING,
+    "i3d_flow": FOLLOWING,
+    "s3d_tv": FOLLOWING,
+    "s3d_g": FOLLOWING,
     "two_stream_spatial": {"hidden": [64, 48]},
     "two_stream_temporal": {"hidden": [64, 48]},
     "lrcn_caffe": {"hidden": 48, "fc6": 64, "dropout": [0.1, 0.1]},
@@ -39,7 +47,8 @@ def values_of(name: str) -> dict[str, Any]:
     """Small builder values of an entry."""
     tiny = {k: list(v) if isinstance(v, tuple) else v for k, v in MODELS[name].tiny.items()}
     if "widths" in tiny:
-        tiny |= ALEXNETS | OTHERS.get(name, {})
+        tiny |= ALEXNETS
+    tiny |= OTHERS.get(name, {})
     if "width" in tiny and isinstance(tiny["width"], int):
         tiny["width"] = 16
     if "patches16" in MODELS[name].traits:
@@ -78,7 +87,7 @@ def recipe(name: str) -> Recipe:
             "resize": f"exact({side[0]}, {side[1]})",
             "size": side,
             "batch": 8,
-            "steps": 150,
+            "steps": SLOWER.get(name, 150),
             "lr": 2e-3,
             "augment": "none",
             "model_values": values,

@@ -64,7 +64,7 @@ class Unit3D(nn.Module):
         self.kernel, self.stride, self.norm = (kernel,) * 3, (stride,) * 3, norm
         self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, bias=not norm)
         if norm:
-            self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
+            self.bn = nn.BatchNorm3d(out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, T, H, W)` to `(B, out, T / stride, H / stride, W / stride)`, rounded up."""
@@ -111,7 +111,7 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """Inception-v1 over clips. width: a factor on all channels."""
+    """Inception-v1 over clips. width: a factor on all channels. momentum: of the batch norms' statistics."""
 
     HEAD = ("logits.",)
     STEM = ("Conv3d_1a_7x7.conv3d.weight",)
@@ -123,6 +123,7 @@ class I3D(nn.Module):
         in_channels: int = 3,
         width: float = 1.0,
         dropout: float = 0.5,
+        momentum: float = 0.01,
         normalize: Normalize,
         criterion: Criterion | None = None,
     ) -> None:
@@ -151,6 +152,9 @@ class I3D(nn.Module):
         self.avg_pool = nn.AvgPool3d((2, 7, 7), 1)
         self.dropout = nn.Dropout(dropout)
         self.logits = Unit3D(channels, num_classes, norm=False)
+        for part in self.modules():
+            if isinstance(part, nn.BatchNorm3d):
+                part.momentum = momentum
         self.criterion = criterion or Criterion()
         draw(self)
 
@@ -176,31 +180,30 @@ class I3D(nn.Module):
 # Builders --------------------------------------------------------------------------------------------------------
 
 
-def i3d_rgb(
+def i3d(
     num_classes: int = 400,
     *,
     in_channels: int = 3,
     width: float = 1.0,
     dropout: float = 0.5,
-    mean: Sequence[float] | None = (0.5, 0.5, 0.5),
-    std: Sequence[float] | None = (0.5, 0.5, 0.5),
-) -> I3D:
-    """I3D on RGB. width: a factor on all channels."""
-    normalize = Normalize(*for_channels(mean, std, in_channels))
-    return I3D(num_classes, in_channels=in_channels, width=width, dropout=dropout, normalize=normalize)
-
-
-def i3d_flow(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 2,
-    width: float = 1.0,
-    dropout: float = 0.5,
+    momentum: float = 0.01,
     mean: Sequence[float] | None = (0.5,),
     std: Sequence[float] | None = (0.5,),
 ) -> I3D:
-    """I3D on optical flow, x and y in [0, 1]: -20 pixels is 0, no motion 0.5, 20 pixels 1."""
-    return i3d_rgb(num_classes, in_channels=in_channels, width=width, dropout=dropout, mean=mean, std=std)
+    """I3D on RGB, or on optical flow, x and y in [0, 1]: -20 pixels is 0, no motion 0.5, 20 pixels 1.
+
+    width: a factor on all channels. momentum: how fast the batch norms' statistics follow the batches; 0.1 for a
+    training of hundreds of steps.
+    """
+    normalize = Normalize(*for_channels(mean, std, in_channels))
+    return I3D(
+        num_classes,
+        in_channels=in_channels,
+        width=width,
+        dropout=dropout,
+        momentum=momentum,
+        normalize=normalize,
+    )
 
 
 # Public names ----------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def unit(in_channels: int, out_channels: int, kernel: Sequence[int], stride: Seq
     s: Any = tuple(stride)
     return nn.Sequential(
         nn.Conv3d(in_channels, out_channels, k, s, tuple(n // 2 for n in k), bias=False),
-        nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.001),
+        nn.BatchNorm3d(out_channels, eps=1e-3),
         nn.ReLU(inplace=True),
     )
 
@@ -85,7 +85,10 @@ class Mixed(nn.Module):
 
 
 class S3D(nn.Module):
-    """Separable Inception-v1 over clips. width: a factor on all channels. gate: the gated form."""
+    """Separable Inception-v1 over clips. width: a factor on all channels. gate: the gated form.
+
+    momentum: how fast the batch norms' statistics follow; the published value needs thousands of steps.
+    """
 
     HEAD = ("classifier.1.",)
     STEM = ("features.0.0.0.weight",)
@@ -98,6 +101,7 @@ class S3D(nn.Module):
         width: float = 1.0,
         gate: bool = False,
         dropout: float = 0.2,
+        momentum: float = 0.001,
         normalize: Normalize,
         criterion: Criterion | None = None,
     ) -> None:
@@ -125,6 +129,9 @@ class S3D(nn.Module):
         self.features = nn.Sequential(*parts)
         self.avgpool = nn.AvgPool3d((2, 7, 7), 1)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Conv3d(channels, num_classes, 1))
+        for part in self.modules():
+            if isinstance(part, nn.BatchNorm3d):
+                part.momentum = momentum
         self.criterion = criterion or Criterion()
         draw(self)
 
@@ -148,32 +155,31 @@ class S3D(nn.Module):
 # Builders --------------------------------------------------------------------------------------------------------
 
 
-def s3d_tv(
+def s3d(
     num_classes: int = 400,
     *,
     in_channels: int = 3,
+    gate: bool = False,
     width: float = 1.0,
     dropout: float = 0.2,
+    momentum: float = 0.001,
     mean: Sequence[float] | None = KINETICS_MEAN,
     std: Sequence[float] | None = KINETICS_STD,
 ) -> S3D:
-    """torchvision's S3D. width: a factor on all channels."""
-    normalize = Normalize(*for_channels(mean, std, in_channels))
-    return S3D(num_classes, in_channels=in_channels, width=width, dropout=dropout, normalize=normalize)
+    """S3D; gate: S3D-G, with a gate after every temporal filter. width: a factor on all channels.
 
-
-def s3d_g(
-    num_classes: int = 400,
-    *,
-    in_channels: int = 3,
-    width: float = 1.0,
-    dropout: float = 0.2,
-    mean: Sequence[float] | None = KINETICS_MEAN,
-    std: Sequence[float] | None = KINETICS_STD,
-) -> S3D:
-    """S3D-G, with a gate after every temporal filter. width: a factor on all channels."""
+    momentum: how fast the batch norms' statistics follow the batches; 0.1 for a training of hundreds of steps.
+    """
     normalize = Normalize(*for_channels(mean, std, in_channels))
-    return S3D(num_classes, in_channels=in_channels, width=width, gate=True, dropout=dropout, normalize=normalize)
+    return S3D(
+        num_classes,
+        in_channels=in_channels,
+        width=width,
+        gate=gate,
+        dropout=dropout,
+        momentum=momentum,
+        normalize=normalize,
+    )
 
 
 # Public names ----------------------------------------------------------------------------------------------------
