@@ -19,6 +19,7 @@ from sightline.action.contract import Labels, Scores, Target
 from sightline.contracts import Entry
 from sightline.verbs.load import key_maps, load_weights, save_weights
 from sightline.verbs.models import builder_of, create, defaults_of
+from sightline.verbs.optimize import EQUAL, optimize
 
 #: Features of frames are no clips, and answer with a yes or no a class: `test_youtube8m.py`.
 NAMES = sorted(name for name in MODELS if "features" not in MODELS[name].traits)
@@ -176,6 +177,16 @@ def test_another_class_count_loads_all_but_the_head(name: str) -> None:
     report = load_weights(net, tiny(name).state_dict())
     assert report.reinitialised and all(key.startswith(net.HEAD) for key in report.reinitialised)
     assert not report.missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_twin_for_inference_answers_the_same(name: str) -> None:
+    net = tiny(name)
+    images = clip(name)
+    if "flow_input" in MODELS[name].traits:
+        images = clip(name, channels=5)[:, :, : MODELS[name].tiny["fields"]]
+    found = optimize(net, images, repeats=0)
+    assert found.difference <= EQUAL, found.words
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -73,6 +73,8 @@ class FMRINet(nn.Module):
         self.dense2 = nn.Linear(hidden, num_classes)
         self.criterion = criterion or Criterion()
         draw(self)
+        for dense in (self.dense1, self.dense2):  # weights of 0.01 on so few numbers would leave it at chance for long
+            nn.init.kaiming_normal_(dense.weight, nonlinearity="relu")
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, D, H, W)` volumes of the network's `size` to `(B, K)` logits."""

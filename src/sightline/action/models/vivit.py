@@ -193,6 +193,7 @@ class ViViT(nn.Module):
         super().__init__()
         self.normalize = normalize
         self.embedding = embedding
+        self.tubelet = tuple(embedding.kernel_size)
         self.encoder = encoder
         self.temporal = temporal
         self.pre_logits = nn.Identity()
@@ -206,8 +207,8 @@ class ViViT(nn.Module):
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, T, H, W)` clips, sides multiples of the tubelet's, to `(B, K)` logits."""
-        if any(n % k for n, k in zip(images.shape[2:], self.embedding.kernel_size)):
-            have, want = "x".join(map(str, images.shape[2:])), "x".join(map(str, self.embedding.kernel_size))
+        if any(n % k for n, k in zip(images.shape[2:], self.tubelet)):
+            have, want = "x".join(map(str, images.shape[2:])), "x".join(map(str, self.tubelet))
             raise UsageError(f"clips of {have} (frames, height, width) must divide by the tubelet, {want}")
         x = self.embedding(self.normalize(images, sizes))  # (B, C, T, h, w)
         steps, rows, columns = x.shape[2:]
