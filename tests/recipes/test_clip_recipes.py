@@ -75,7 +75,7 @@ def test_idx_files(tmp_path: Path) -> None:
 def test_planted_patterns_stand_where_they_should() -> None:
     task = "visual"
     found = brain(task, np.random.default_rng(0), strength=8.0).astype(float)
-    assert found.shape == BRAIN and found[0, 0, 0] == 0
+    assert found.shape == BRAIN and found[0, 0, 0] == 128
     for centre in TASKS[task]:
         z, y, x = centre
         assert found[z - 3 : z + 4, y - 3 : y + 4, x - 3 : x + 4].mean() > 160
