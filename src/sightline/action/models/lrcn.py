@@ -28,6 +28,7 @@ from sightline.backbones.resnet import BasicUnit, ResNet
 from sightline.classification.losses import Criterion
 from sightline.errors import UsageError
 from sightline.nn.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, for_channels
+from sightline.ops.bins import average_bins
 from sightline.weights.keymap import KeyMap
 from sightline.weights.transforms import reordered
 
@@ -109,16 +110,17 @@ def _left(n: int) -> int:
 
 
 class PooledResNet(nn.Module):
-    """A ResNet and the mean over space."""
+    """A ResNet and the mean over space, or over each of `grid` x `grid` parts of it, one after the other."""
 
-    def __init__(self, net: ResNet) -> None:
+    def __init__(self, net: ResNet, grid: int = 1) -> None:
         super().__init__()
-        self.net = net
-        self.channels = net.stages[-1].channels
+        self.net, self.grid = net, grid
+        self.channels = net.stages[-1].channels * grid**2
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames `(N, C, H, W)` to `(N, channels)`."""
-        return self.net(x)[self.net.stages[-1].name].mean((2, 3))
+        x = self.net(x)[self.net.stages[-1].name]
+        return average_bins(x, self.grid).flatten(1)
 
 
 # Network ---------------------------------------------------------------------------------------------------------
@@ -178,14 +180,21 @@ def lrcn(
     in_channels: int = 3,
     depths: Sequence[int] = (1, 1, 1, 1),
     width: int = 32,
+    grid: int = 1,
     hidden: int = 128,
     recurrent: Kind = "lstm",
     dropout: float = 0.2,
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
 ) -> LRCN:
-    """A small LRCN. depths, width: of the ResNet. hidden: of the recurrent layer, `lstm`, `gru` or `rnn`."""
-    net = PooledResNet(ResNet(BasicUnit, depths, in_channels=in_channels, width=width))
+    """A small LRCN. depths, width: of the ResNet. hidden: of the recurrent layer, `lstm`, `gru` or `rnn`.
+
+    grid: parts along each side of a frame that the recurrent layer is told of apart; 1: only their mean, which knows
+    what is seen and not where.
+    """
+    if grid < 1:
+        raise UsageError(f"grid {grid} must be a whole number from 1")
+    net = PooledResNet(ResNet(BasicUnit, depths, in_channels=in_channels, width=width), grid)
     normalize = Normalize(*for_channels(mean, std, in_channels))
     return LRCN(net, num_classes, hidden=hidden, recurrent=recurrent, dropout=(dropout, dropout), normalize=normalize)
 
