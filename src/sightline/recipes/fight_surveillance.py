@@ -54,7 +54,7 @@ OPTIONS = {
     "model_values": {"width": 16, "depths": [1, 1, 1, 1], "fold": 4, "dropout": 0.5},
     "train_values": {"validate_every": 600, "weight_decay": 0.05, "ema": 0.99},
 }
-JUDGE = {"views": 2, "crops": 10}
+JUDGE: dict[str, Any] = {"views": 2, "crops": 10}
 
 
 @dataclass(frozen=True)
