@@ -48,7 +48,8 @@ def test_the_systems_page_has_a_row_for_every_entry(make):
 
 def test_every_stored_result_names_a_system_and_a_command(make):
     for result in make.read_results(ROOT / "docs" / "results"):
-        assert result.system in catalogue(), f"{result.source}: there is no system {result.system}"
+        known = result.system in catalogue() or result.system == "linear_probe"  # which is no network
+        assert known, f"{result.source}: there is no system {result.system}"
         assert result.command.split()[0] in ("python", "make", "sightline"), f"{result.source}: {result.command}"
         assert "/" not in result.detail("data") and "/" not in result.detail("machine"), f"{result.source}: a path"
 
