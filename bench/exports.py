@@ -17,6 +17,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -68,6 +69,9 @@ def measure(name: str, *, full: bool) -> dict[str, Any]:
             tensor.normal_(0, 0.1)
     values = {**defaults_of(builder_of(entry)), **({} if full else entry.tiny)}
     preprocess = replace(entry.preprocess, channels=values.get("in_channels", entry.preprocess.channels))
+    if entry.task == "action" and "size" in values:  # a small network is fed what it was made for
+        height, width = values["size"] if isinstance(values["size"], Sequence) else (values["size"],) * 2
+        preprocess = replace(preprocess, resize=f"exact({height}, {width})")
     card = Card(model=name, task=entry.task, preprocess=preprocess)
     if entry.task in ("detection", "instance"):
         side = max(preprocess.multiple, 96) if not preprocess.resize.startswith("exact") else values.get("size", 96)

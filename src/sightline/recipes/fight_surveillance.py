@@ -2,7 +2,7 @@
 
     python -m sightline.recipes.fight_surveillance fight_surveillance
 
-From random weights, 1 CPU core, about an hour; a command that was stopped goes on. Three networks, which differ in
+From random weights, 1 CPU core, an hour and a quarter; a command that was stopped goes on. Three networks, which differ in
 their seeds alone, learn each fold, and the mean of their probabilities answers: 160 clips are few, and one network's
 score moves by several clips with its seed. Size, length and rate
 of a file tell its class (the two classes come from different places), so every clip becomes the same: 24 frames, 15 a

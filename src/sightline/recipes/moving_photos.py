@@ -63,13 +63,10 @@ SYSTEMS: dict[str, Learner] = {
     "tsm": Learner("tsm", "segments(4)", 4000, 2e-3, values={**_RESNET, "fold": 4}, side=64),
     "slowfast": Learner("slowfast", "arange(16, 1)", 4000, 2e-3, values={"width": 16}, side=32),
     "r3d": Learner("r3d_18_tv", "segments(8)", 3000, 2e-3, values=_RESNET, side=32),
-    # full layers over a map of 2 x 2, not a mean: what a frame shows where must reach the recurrent layer
+    # two layers over a map of 12 x 12, not a mean: what a frame shows where must reach the recurrent layer, which
+    # with fewer units does not find the motion
     "lrcn": Learner(
-        "lrcn_caffe",
-        "segments(5)",
-        3000,
-        values={"widths": [24, 48, 64, 64, 64], "fc6": 256, "hidden": 128, "size": [96, 96], "dropout": [0.0, 0.0]},
-        side=96,
+        "lrcn", "segments(8)", 5000, values={"width": 8, "depths": [1], "grid": 12, "hidden": 512, "dropout": 0.0}
     ),
     "lrcn_flow": Learner("lrcn", "segments(8)", 2000, 2e-3, values={"width": 16, "hidden": 128}, flow=True),
     "two_stream_temporal": Learner(
@@ -80,7 +77,7 @@ SYSTEMS: dict[str, Learner] = {
         values={**_RESNET, "bottleneck": False, "in_channels": 3, "fields": 5},
         flow=True,
     ),
-    "timesformer": Learner("timesformer", "segments(8)", 3200, values={**_TOKENS, "patch": 8, "size": 48, "frames": 8}),
+    "timesformer": Learner("timesformer", "segments(8)", 5000, values={**_TOKENS, "patch": 16, "size": 48, "frames": 8}),
     "vivit": Learner(
         "vivit",
         "segments(8)",
