@@ -157,12 +157,17 @@ def retinanet() -> Iterator[Row]:
     with torch.inference_mode():
         expected = peer([image])[0]
 
-        twin = sl.optimize(net, torch.rand(1, 3, 192, 192), repeats=0).net
-        ours = lambda: answer(twin, array, preprocess=how)  # noqa: E731
-        yield race(
-            f"{RETINANET}: 480 x 640, float32", ours, lambda: peer([image]), names=("optimize", "torchvision"),
-            difference=same(ours(), expected, 0), bar="1.2", repeats=3, warm=True,
-        )  # fmt: skip
+        for compiled, bar in ((False, "1.2"), (True, "1.4")):
+            twin = sl.optimize(net, torch.rand(1, 3, 192, 192), repeats=0, compile=compiled).net
+
+            def ours(twin: Any = twin) -> Any:
+                return answer(twin, array, preprocess=how)
+
+            words = "compiled" if compiled else "float32"
+            yield race(
+                f"{RETINANET}: 480 x 640, {words}", ours, lambda: peer([image]), names=("optimize", "torchvision"),
+                difference=same(ours(), expected, 0), bar=bar, repeats=3, warm=True,
+            )  # fmt: skip
     yield step("RetinaNet R50-FPN", RETINANET, peer_retinanet(min_size=256, max_size=320), shift=0, masks=False)
 
 

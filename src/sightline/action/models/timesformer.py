@@ -204,6 +204,7 @@ class TimeSformer(nn.Module):
         heads: int = 12,
         hidden: int = 3072,
         dropout: float = 0.0,
+        time_std: float = 0.0,
         normalize: Normalize,
         criterion: Criterion | None = None,
     ) -> None:
@@ -223,7 +224,7 @@ class TimeSformer(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.head = nn.Linear(channels, num_classes)
         self.criterion = criterion or Criterion()
-        self._draw()
+        self._draw(time_std)
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, T, H, W)` clips, sides multiples of the patch, to `(B, K)` logits."""
@@ -274,7 +275,7 @@ class TimeSformer(nn.Module):
         """Say: one answer a clip."""
         return decode(out, classes=classes)
 
-    def _draw(self) -> None:
+    def _draw(self, time_std: float) -> None:
         for part in self.modules():
             if isinstance(part, nn.Linear):
                 nn.init.trunc_normal_(part.weight, std=0.02)
@@ -285,6 +286,8 @@ class TimeSformer(nn.Module):
                 nn.init.zeros_(block.get_submodule(f"{name}_fc").weight)  # pyright: ignore[reportArgumentType]
         for table in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(table, std=0.02)
+        if self.time_embed is not None and time_std:
+            nn.init.normal_(self.time_embed, std=time_std)
 
 
 # Builders --------------------------------------------------------------------------------------------------------
@@ -306,12 +309,15 @@ def timesformer(
     heads: int = 3,
     hidden: int = 384,
     dropout: float = 0.0,
+    time_std: float = 0.0,
     mean: Sequence[float] | None = HALF_MEAN,
     std: Sequence[float] | None = HALF_STD,
 ) -> TimeSformer:
     """A small TimeSformer with any of the five attentions: space, joint, divided, local_global, axial.
 
     size, frames: of the clips whose positions are learned; others are read too. hidden: of the dense layers.
+    time_std: spread of the first time embedding. The authors begin with 0, from a network of pictures that knows what
+    to see; one that begins with nothing must tell frames apart before it sees them move, and learns sooner from 0.5.
     """
     return TimeSformer(
         num_classes,
@@ -325,6 +331,7 @@ def timesformer(
         heads=heads,
         hidden=hidden,
         dropout=dropout,
+        time_std=time_std,
         normalize=Normalize(*for_channels(mean, std, in_channels)),
     )
 
