@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sightline.verbs.models import create, info, models
     from sightline.verbs.optimize import optimize
     from sightline.verbs.predict import predict
+    from sightline.verbs.probe import probe
     from sightline.verbs.train import train
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "models": "models",
     "optimize": "optimize",
     "predict": "predict",
+    "probe": "probe",
     "save_weights": "load",
     "train": "train",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "models",
     "optimize",
     "predict",
+    "probe",
     "save_weights",
     "train",
 ]

@@ -26,6 +26,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("evaluate", "RUN DATA", "score a run on labelled data", "sightline.cli.commands:evaluate"),
     Verb("predict", "RUN SOURCE ...", "answer for files, folders, videos", "sightline.cli.commands:predict"),
     Verb("features", "RUN SOURCE ...", "what a network saw, as numbers", "sightline.cli.features:features"),
+    Verb("probe", "RUN DATA", "a linear machine on what networks saw", "sightline.cli.probe:probe"),
     Verb("compare", "RUN RUN ...", "put runs side by side, in a table and a page", "sightline.cli.commands:compare"),
     Verb("export", "RUN FILE", "write a run as .onnx or .pt2, and verify it", "sightline.cli.commands:export"),
     Verb("data", "info|check|convert DATA", "look at a data set, find faults, convert it", "sightline.cli.data:app"),

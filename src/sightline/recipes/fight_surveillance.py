@@ -2,12 +2,12 @@
 
     python -m sightline.recipes.fight_surveillance fight_surveillance
 
-From random weights, 1 CPU core, an hour and a quarter; a command that was stopped goes on. Three networks, which differ in
-their seeds alone, learn each fold, and the mean of their probabilities answers: 160 clips are few, and one network's
-score moves by several clips with its seed. Size, length and rate
-of a file tell its class (the two classes come from different places), so every clip becomes the same: 24 frames, 15 a
-second, from the middle of the video, their middle 4:3 at 72 x 96 pixels. Shown is how it moves: red is the grey frame,
-scaled to its own contrast, green the change to the next frame, blue the size of that change.
+From random weights, 1 CPU core, an hour and a quarter; a command that was stopped goes on. Three networks, which
+differ in their seeds alone, learn each fold, and the mean of their probabilities answers: 160 clips are few, and one
+network's score moves by several clips with its seed. Size, length and rate of a file tell its class (the two classes
+come from different places), so every clip becomes the same: 24 frames, 15 a second, from the middle of the video,
+their middle 4:3 at 72 x 96 pixels. Shown is how it moves: red is the grey frame, scaled to its own contrast, green
+the change to the next frame, blue the size of that change.
 
 Beside the mean accuracy over the folds stand, on the same folds, a ridge on motion energy (mean and deviation over time
 of the change of grey in 4 x 4 cells) and one on the file's size, rate, length and bytes alone.
