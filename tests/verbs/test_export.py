@@ -87,6 +87,9 @@ class Small(nn.Module):
         logits = self.conv(images)
         if self.wrong == "fixed":
             logits = logits + self.place
+        elif self.wrong == "operator":  # attention of three axes, which torch's translator does not know
+            rows = logits.flatten(2)
+            logits = nn.functional.scaled_dot_product_attention(rows, rows, rows).unflatten(2, logits.shape[2:])
         elif torch.compiler.is_exporting():
             logits = nn.functional.interpolate(logits, (96, 96)) if self.wrong == "size" else logits * (1 + 1e-3)
         return Scores(logits)
@@ -99,6 +102,13 @@ def test_a_file_that_answers_otherwise_is_not_written(wrong: str, says: str, tin
     _, card = load(tiny_run)
     with pytest.raises(SightlineError, match=says):
         export((Small(wrong), card), tmp_path / "net.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_onnx_cannot_say_is_one_sentence(tiny_run: Path, tmp_path: Path) -> None:
+    _, card = load(tiny_run)
+    with pytest.raises(SightlineError, match=r"translator fails at aten\.scaled_dot_product_attention"):
+        export((Small("operator"), card), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

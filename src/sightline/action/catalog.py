@@ -520,7 +520,7 @@ MODELS: dict[str, Entry] = {
         3_055_874,
         Preprocess(resize="exact(112, 112)", clip="linspace(8, 4)"),
         traits=frozenset({"patches16"}),
-        values={"time_std": 0.5},
+        values={"scratch": True},
         tiny={"size": 32, "frames": 4, "channels": 24, "depth": 2, "heads": 2, "hidden": 32},
     ),
     "timesformer_divided": Entry(

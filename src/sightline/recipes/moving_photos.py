@@ -77,9 +77,8 @@ SYSTEMS: dict[str, Learner] = {
         values={**_RESNET, "bottleneck": False, "in_channels": 3, "fields": 5},
         flow=True,
     ),
-    # four frames far apart: of eight, neighbours hardly differ within a patch
     "timesformer": Learner(
-        "timesformer", "segments(4)", 5000, batch=32, values={**_TOKENS, "patch": 16, "size": 48, "frames": 4}
+        "timesformer", "segments(8)", 6000, values={**_TOKENS, "patch": 16, "size": 48, "frames": 8}
     ),
     "vivit": Learner(
         "vivit",

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -298,10 +299,17 @@ def _write(program, path: Path, kind: str, example: Tensor, names, about: str, d
         return
     import onnx
 
-    exported = torch.onnx.export(
-        program, (example,), dynamo=True, input_names=["images"], output_names=list(names), verbose=False,
-        custom_translation_table=_further_operators(),
-    )  # fmt: skip
+    try:
+        exported = torch.onnx.export(
+            program, (example,), dynamo=True, input_names=["images"], output_names=list(names), verbose=False,
+            custom_translation_table=_further_operators(),
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        words = " ".join(str(error.__cause__ or error).split())
+        operator = re.search(r"torch\.ops\.([\w.]+)", words)
+        raise SightlineError(
+            f"no .onnx was written: torch's translator fails at {operator[1] if operator else words[:200]}; take .pt2"
+        ) from error
     assert exported is not None
     model = exported.model_proto
     entry = model.metadata_props.add()

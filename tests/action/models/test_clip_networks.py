@@ -83,12 +83,23 @@ def test_strided_attention_sees_every_other_place() -> None:
 def test_added_attentions_change_nothing_at_first() -> None:
     clip = torch.rand(1, 3, 4, 32, 32)
     sizes = {"size": 32, "patch": 16, "frames": 4, "channels": 24, "depth": 2, "heads": 2, "hidden": 32}
-    divided = create("timesformer", attention="divided", **sizes).eval()
+    divided = create("timesformer_divided", **sizes).eval()
     with torch.no_grad():
         before = divided(clip).logits
         for block in divided.blocks:
             block.temporal_attn.qkv.weight.normal_()
         assert torch.equal(divided(clip).logits, before)
+
+
+def test_from_scratch_time_speaks_at_first() -> None:
+    clip = torch.rand(1, 3, 4, 32, 32)
+    sizes = {"size": 32, "patch": 16, "frames": 4, "channels": 24, "depth": 2, "heads": 2, "hidden": 32}
+    with torch.no_grad():
+        for scratch in (False, True):
+            torch.manual_seed(0)
+            net = create("timesformer", scratch=scratch, **sizes).eval()
+            change = (net(clip).logits - net(clip.flip(2)).logits).abs().max()
+            assert (float(change) > 1e-3) == scratch  # without, a clip and its reverse are one
 
 
 def test_transformers_refuse_sides_they_would_group_wrongly() -> None:

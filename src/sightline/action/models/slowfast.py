@@ -97,11 +97,11 @@ class NonLocal(nn.Module):
         """`(B, C, T, H, W)` to the same shape."""
         few = self.pool(x)
         query, key, value = (
-            conv(map).flatten(2).transpose(1, 2)
+            conv(map).flatten(2).transpose(1, 2)[:, None]  # one head
             for conv, map in ((self.conv_theta, x), (self.conv_phi, few), (self.conv_g, few))
         )
         y = nn.functional.scaled_dot_product_attention(query, key, value)  # scaled by inner^-0.5
-        return x + self.bn(self.conv_out(y.transpose(1, 2).unflatten(2, x.shape[2:])))
+        return x + self.bn(self.conv_out(y[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])))
 
 
 class Stem(nn.Module):

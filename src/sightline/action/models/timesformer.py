@@ -204,7 +204,7 @@ class TimeSformer(nn.Module):
         heads: int = 12,
         hidden: int = 3072,
         dropout: float = 0.0,
-        time_std: float = 0.0,
+        scratch: bool = False,
         normalize: Normalize,
         criterion: Criterion | None = None,
     ) -> None:
@@ -224,7 +224,7 @@ class TimeSformer(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.head = nn.Linear(channels, num_classes)
         self.criterion = criterion or Criterion()
-        self._draw(time_std)
+        self._draw(scratch)
 
     def forward(self, images: Tensor, *, sizes: Tensor | None = None, targets: Target | None = None) -> Scores:
         """See: `(B, C, T, H, W)` clips, sides multiples of the patch, to `(B, K)` logits."""
@@ -275,20 +275,26 @@ class TimeSformer(nn.Module):
         """Say: one answer a clip."""
         return decode(out, classes=classes)
 
-    def _draw(self, time_std: float) -> None:
+    def _draw(self, scratch: bool) -> None:
+        spread = self.cls_token.shape[2] ** -0.5 if scratch else 0.02
         for part in self.modules():
             if isinstance(part, nn.Linear):
-                nn.init.trunc_normal_(part.weight, std=0.02)
+                nn.init.trunc_normal_(part.weight, std=spread)
                 nn.init.zeros_(part.bias)
+        for table in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(table, std=0.02)
+        if scratch:
+            if self.time_embed is not None:
+                nn.init.normal_(self.time_embed, std=TIME_STD)
+            return
         for block in self.blocks:
             assert isinstance(block, Block)
             for name in EXTRA[block.kind]:
                 nn.init.zeros_(block.get_submodule(f"{name}_fc").weight)  # pyright: ignore[reportArgumentType]
-        for table in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(table, std=0.02)
-        if self.time_embed is not None and time_std:
-            nn.init.normal_(self.time_embed, std=time_std)
 
+
+TIME_STD = 1.5
+"""Spread of the first time embedding of a network that begins with nothing: more than that of its tokens."""
 
 # Builders --------------------------------------------------------------------------------------------------------
 
@@ -309,15 +315,15 @@ def timesformer(
     heads: int = 3,
     hidden: int = 384,
     dropout: float = 0.0,
-    time_std: float = 0.0,
+    scratch: bool = False,
     mean: Sequence[float] | None = HALF_MEAN,
     std: Sequence[float] | None = HALF_STD,
 ) -> TimeSformer:
     """A small TimeSformer with any of the five attentions: space, joint, divided, local_global, axial.
 
     size, frames: of the clips whose positions are learned; others are read too. hidden: of the dense layers.
-    time_std: spread of the first time embedding. The authors begin with 0, from a network of pictures that knows what
-    to see; one that begins with nothing must tell frames apart before it sees them move, and learns sooner from 0.5.
+    scratch: first weights for learning from nothing. The authors begin with a network of pictures, which knows what to
+    see: times are not told apart at first, and attention over time adds nothing. Here both speak from the first step.
     """
     return TimeSformer(
         num_classes,
@@ -331,7 +337,7 @@ def timesformer(
         heads=heads,
         hidden=hidden,
         dropout=dropout,
-        time_std=time_std,
+        scratch=scratch,
         normalize=Normalize(*for_channels(mean, std, in_channels)),
     )
 

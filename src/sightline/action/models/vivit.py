@@ -92,9 +92,15 @@ class Block(nn.Module):
         half = heads // 2
         time = [part[:, :, :, :half].permute(0, 2, 3, 1, 4) for part in (q, k, v)]  # (B, N, H/2, T, d)
         space = [part[:, :, :, half:].permute(0, 1, 3, 2, 4) for part in (q, k, v)]  # (B, T, H/2, N, d)
-        over_time = F.scaled_dot_product_attention(*time).permute(0, 3, 1, 2, 4)
-        over_space = F.scaled_dot_product_attention(*space).permute(0, 1, 3, 2, 4)
+        over_time = _attended(*time).permute(0, 3, 1, 2, 4)
+        over_space = _attended(*space).permute(0, 1, 3, 2, 4)
         return self.attn.proj(torch.cat([over_time, over_space], dim=3).flatten(3).flatten(1, 2))
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of `(A, B, H, N, d)`, in the four axes that other runtimes know it of."""
+    y = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+    return y.unflatten(0, q.shape[:2])
 
 
 class FactorisedBlock(nn.Module):
