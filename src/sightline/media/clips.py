@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,20 @@ def video_info(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
         size = frame_size(files)
         check_pixels(path, *size, max_pixels)
         return VideoInfo(path, tuple(k / FPS for k in range(len(files))), size, files=files)
+    info = _listed(path, max_pixels)
+    with reading(path, "video"), open_container(path) as container:
+        if _turned(container, container.streams.video[0], path):
+            info = replace(info, size=info.size[::-1])
+    return info
+
+
+def _listed(path: Path, max_pixels: int) -> VideoInfo:
+    """The frames' times as the packets tell them, and the size before turning: what reading needs, nothing decoded."""
     kind_of(path)
     with reading(path, "video"), open_container(path) as container:
         stream = container.streams.video[0]
-        check_pixels(path, stream.height, stream.width, max_pixels)
         size = (stream.height, stream.width)
-        if _turned(container, stream, path):
-            size = size[::-1]
-    with reading(path, "video"), open_container(path) as container:
-        stream = container.streams.video[0]
+        check_pixels(path, *size, max_pixels)
         stamps, keys, tells = _packets(container, stream, path)
         base = float(stream.time_base)
     order = sorted(stamps)
@@ -107,7 +112,8 @@ def read_frames(
     backend = backend or os.environ.get("SIGHTLINE_VIDEO") or "pyav"
     if backend not in BACKENDS:
         raise UsageError(f"'{backend}' decodes no video here; choose {' or '.join(BACKENDS)}")
-    info = info or video_info(path, max_pixels=max_pixels)
+    if info is None:
+        info = video_info(path, max_pixels=max_pixels) if path.is_dir() else _listed(path, max_pixels)
     wanted = sorted({int(i) for i in indices})
     if not wanted:
         raise UsageError("no frames were asked for; name at least one")
