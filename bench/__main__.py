@@ -11,7 +11,7 @@ from bench.harness import machine, markdown
 
 from sightline.files import write_text
 
-ROOMS = ("house", "segmentation", "windows", "detection", "objects", "volumes", "clips")
+ROOMS = ("house", "segmentation", "windows", "detection", "objects", "volumes", "video", "clips")
 BEGIN, END = "<!-- {room}: written by python -m bench {room} -->", "<!-- end of {room} -->"
 
 

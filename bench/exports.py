@@ -69,9 +69,13 @@ def measure(name: str, *, full: bool) -> dict[str, Any]:
             tensor.normal_(0, 0.1)
     values = {**defaults_of(builder_of(entry)), **({} if full else entry.tiny)}
     preprocess = replace(entry.preprocess, channels=values.get("in_channels", entry.preprocess.channels))
-    if entry.task == "action" and "size" in values:  # a small network is fed what it was made for
-        height, width = values["size"] if isinstance(values["size"], Sequence) else (values["size"],) * 2
-        preprocess = replace(preprocess, resize=f"exact({height}, {width})")
+    size = values.get("size")
+    if entry.task == "action" and size is not None:  # a small network is fed what it was made for
+        sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+        fed = {"resize": f"exact{sides}"} if len(sides) == 2 else {"clip": f"whole{sides}"}
+        preprocess = replace(preprocess, **fed)
+    if "fields" in values:
+        preprocess = replace(preprocess, clip=f"arange({values['fields']}, 1)", channels=entry.preprocess.channels)
     card = Card(model=name, task=entry.task, preprocess=preprocess)
     if entry.task in ("detection", "instance"):
         side = max(preprocess.multiple, 96) if not preprocess.resize.startswith("exact") else values.get("size", 96)

@@ -373,7 +373,13 @@ def _open_pt2(path: Path) -> tuple[Any, dict[str, Any]]:
 def _compare(net: nn.Module, found: Opened, images: Tensor, path: Path) -> float:
     with torch.no_grad():
         expected = named_tensors(net(images))
-        got = dict(zip(found.names, found.answer(images)))
+        try:
+            got = dict(zip(found.names, found.answer(images)))
+        except Exception as error:  # onnxruntime's own types, and whatever a program's guards raise
+            raise SightlineError(
+                f"{path}: the file fails at pictures of {tuple(images.shape)}, which the network takes: "
+                f"{' '.join(str(error).split())[:200]}; nothing was written"
+            ) from error
     for name, tensor in expected.items():
         if got[name].shape != tensor.shape:
             raise SightlineError(

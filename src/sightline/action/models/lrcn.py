@@ -155,7 +155,7 @@ class LRCN(nn.Module):
         """See: `(B, C, T, H, W)` clips to the mean of their steps' logits `(B, K)`, and the steps as parts."""
         count = images.shape[2]
         x = self.normalize(images, sizes).permute(2, 0, 1, 3, 4).flatten(0, 1)  # (T * B, C, H, W)
-        x = self.dropout6(self.frames(x)).unflatten(0, (count, -1))
+        x = self.dropout6(self.frames(x)).unflatten(0, (count, images.shape[0]))
         steps = self.fc8(self.dropout8(self.lstm1(x)))  # (T, B, K)
         return Scores(steps.mean(0), steps.transpose(0, 1))
 

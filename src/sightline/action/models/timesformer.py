@@ -116,7 +116,8 @@ class Block(nn.Module):
         """The same with a copy of the class token in each group; the copies are averaged afterwards."""
         y = grouped(x[:, 1:], grid, fixed)
         groups = y.shape[0] // x.shape[0]
-        y = torch.cat([x[:, :1].repeat_interleave(groups, dim=0), y], dim=1)
+        copies = x[:, None, :1].expand(-1, groups, -1, -1).flatten(0, 1)
+        y = torch.cat([copies, y], dim=1)
         y = self.attn(self.norm1(y))
         first = y[:, :1].unflatten(0, (-1, groups)).mean(1)
         return x + torch.cat([first, ungrouped(y[:, 1:], grid, fixed)], dim=1)
