@@ -90,8 +90,11 @@ def probe(
             raise UsageError(f"{card.model} answers no class for a whole picture or clip; probe a run that does")
     if not isinstance(data, DataSet):
         made = cards[0].extra.get("split", {})
-        seed, val = made.get("seed", 0) if seed is None else seed, made.get("val", 0.2) if val is None else val
-        data = open_dataset(data, kind="clips" if cards[0].task == "action" else "classes", seed=seed, val=val)
+        how_split: dict[str, Any] = {
+            "seed": made.get("seed", 0) if seed is None else seed,
+            "val": made.get("val", 0.2) if val is None else val,
+        }
+        data = open_dataset(data, kind="clips" if cards[0].task == "action" else "classes", **how_split)
     split = split or next((name for name in ("test", "val") if name in data.splits), "val")
     learned, scored = _labelled(data, "train"), _labelled(data, split)
     if split == "train":
