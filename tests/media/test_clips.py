@@ -80,7 +80,7 @@ def test_torchcodec_gives_the_same_frames(name: str, tmp_path: Path, monkeypatch
     try:
         decoders.VideoDecoder(str(path))
     except RuntimeError as error:
-        pytest.skip(f"torchcodec finds no FFmpeg of the system: {str(error)[:40]}")
+        pytest.skip(f"torchcodec finds no FFmpeg of the system: {str(error).splitlines()[0]}")
     wanted = [50, 3, 3, 59, 0]
     ours = read_frames(path, wanted)
     theirs = read_frames(path, wanted, backend="torchcodec")
